@@ -1,0 +1,112 @@
+package cluster
+
+// Option is one server as a single choice sees it.
+type Option struct {
+	// Load is what the server carries already and Cost what the new playback
+	// would add, both in units of one hardware transcode.
+	Load, Cost float64
+
+	// Weight is the server's relative capacity, greater than 0.
+	Weight float64
+
+	// Hash stands for the server when options are equally good.
+	Hash uint64
+
+	// Out says why the server may not be chosen; In if it may.
+	Out Exclusion
+}
+
+// Score is what Best minimises: how full the server would be.
+func (o Option) Score() float64 { return (o.Load + o.Cost) / o.Weight }
+
+// Exclusion says why a server is out of a choice.
+type Exclusion uint8
+
+// The reasons to leave a server out. Shunned and Maintenance are opinions:
+// they do not count when they would leave less than half of the servers.
+const (
+	In          Exclusion = iota
+	Down                  // Caddy does not send requests there
+	Tried                 // this very request failed there
+	Draining              // an operator wants it empty
+	Maintenance           // PMS says that it takes no requests for now
+	Shunned               // starts of several items and clients failed there
+	Full                  // at its max_transcodes
+)
+
+var exclusions = [...]string{"", "down", "tried", "draining", "maintenance", "shunned", "full"}
+
+func (e Exclusion) String() string { return exclusions[e] }
+
+// Best returns the index of the option with the least score, or -1 if all are
+// out. Equally good options are told apart by a hash of the playback's key and
+// the server, so that two balancers agree and ties do not pile up on one
+// server.
+func Best(options []Option, key uint64) int {
+	best := -1
+	var least float64
+	var leastRank uint64
+	ranked := false
+	for i := range options {
+		o := &options[i]
+		if o.Out != In {
+			continue
+		}
+		score := (o.Load + o.Cost) / o.Weight
+		switch {
+		case best < 0 || score < least:
+			best, least, ranked = i, score, false
+		case score == least:
+			if !ranked {
+				leastRank, ranked = rank(key, options[best].Hash), true
+			}
+			if r := rank(key, o.Hash); r < leastRank {
+				best, leastRank = i, r
+			}
+		}
+	}
+	return best
+}
+
+// temper takes the opinions back that would leave less than half of the
+// servers to choose from: when much fails at once, the fault is rarely with
+// each server.
+func temper(options []Option) {
+	left, opinions := 0, false
+	for i := range options {
+		switch options[i].Out {
+		case In:
+			left++
+		case Maintenance, Shunned:
+			opinions = true
+		}
+	}
+	if !opinions || 2*left >= len(options) {
+		return
+	}
+	for i := range options {
+		if out := options[i].Out; out == Maintenance || out == Shunned {
+			options[i].Out = In
+		}
+	}
+}
+
+// rank mixes a playback's key with a server's hash (the finaliser of
+// SplitMix64: cheap, and every bit of either reaches every bit of the rank).
+func rank(key, server uint64) uint64 {
+	x := key ^ server
+	x ^= x >> 30
+	x *= 0xbf58476d1ce4e5b9
+	x ^= x >> 27
+	x *= 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// hashString is FNV-1a: unseeded, so that every balancer computes the same.
+func hashString(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	return h
+}

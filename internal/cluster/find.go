@@ -1,0 +1,225 @@
+package cluster
+
+import "time"
+
+// Role says what a request means for where it goes.
+type Role uint8
+
+const (
+	// Visit is anything that is not about a playback: the client's server,
+	// or the primary.
+	Visit Role = iota
+
+	// Artwork is a picture: like Visit, but any clone may answer it.
+	Artwork
+
+	// Start asks for a playback: it may make one.
+	Start
+
+	// Stream reads a file directly: it follows its playback, or is one.
+	Stream
+
+	// Follow belongs to a running playback and makes no sense elsewhere.
+	Follow
+
+	// Inquire asks a server what it is doing: the client's playback is what
+	// it wants to see, or else like Visit.
+	Inquire
+)
+
+// Query is what the ledger is asked about a request.
+type Query struct {
+	IDs
+	Role Role
+
+	// Site names the front door; the same client may be elsewhere behind
+	// another one.
+	Site string
+
+	// Alias is a guess at who asks when the request does not say, and what
+	// artwork is spread by. 0: no guess.
+	Alias uint64
+
+	// Writes says that only the one server will do that keeps what the
+	// request changes.
+	Writes bool
+
+	// Begins says that PMS starts playing on this request, and so ends what
+	// the client played there before [P §4.4]. A decision only asks.
+	Begins bool
+
+	// Work is what the playback will cost, as far as can be told before a
+	// server decided.
+	Work Work
+
+	// Item is what is to be played; for judging failures.
+	Item string
+}
+
+// Hold keeps what a request needs from being forgotten while it is under way.
+// It is to be given back by Settle.
+type Hold struct {
+	// Server is where the request belongs; nil: to be placed.
+	Server *Server
+
+	playback   *Playback // held
+	client     *Client   // held if heldClient
+	heldClient bool
+}
+
+// Settled reports whether the request belongs to something that a server has
+// accepted before.
+func (h *Hold) Settled() bool {
+	if h.playback != nil {
+		return h.playback.confirmed.Load()
+	}
+	return h.client != nil && h.client.confirmed.Load()
+}
+
+// FindSegment is Find for a request that carries nothing but a transcode id:
+// by far the most frequent one, it takes and leaves nothing.
+func (l *Ledger) FindSegment(transcode string, now time.Time) *Server {
+	at := l.since(now)
+	l.mu.RLock()
+	p := l.byTranscode[transcode]
+	if p == nil {
+		l.mu.RUnlock()
+		return nil
+	}
+	s := p.server
+	l.mu.RUnlock()
+	// An idle one is not given up before it is forgotten: its server either
+	// still has the session or answers as for any unknown one.
+	p.seen.Store(int64(at))
+	return s
+}
+
+// Find looks up where a request belongs and holds it there.
+func (l *Ledger) Find(q *Query, now time.Time) Hold {
+	at := l.since(now)
+	set := l.settings.Load()
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var h Hold
+	p, c := l.locate(q, set, at)
+	switch {
+	case p != nil && p.follows(q, set, at):
+		h.Server = p.server
+		h.hold(p, at)
+		h.see(c, at)
+	case c != nil && !set.Replicated:
+		h.Server = c.server
+		h.see(c, at)
+	}
+	return h
+}
+
+// follows reports whether a request goes where the playback is.
+func (p *Playback) follows(q *Query, set *Settings, now time.Duration) bool {
+	switch q.Role {
+	case Start:
+		// A device that uses one id for ever starts something new with it
+		// once the old playback is over [P §10.13]; under an id of its own
+		// it is the same playback that goes on.
+		return p.named(q) && (p.endedAt == 0 || !p.constantID())
+	case Visit, Artwork:
+		return false
+	case Inquire:
+		return p.live(set.Idle, now)
+	}
+	return true
+}
+
+// named reports whether the request carries one of the playback's own names,
+// rather than only its device's.
+func (p *Playback) named(q *Query) bool {
+	if q.Transcode != "" {
+		if p.ids.Transcode == q.Transcode {
+			return true
+		}
+		for _, id := range p.older {
+			if id == q.Transcode {
+				return true
+			}
+		}
+	}
+	return q.Session != "" && (q.Session == p.ids.Session || q.Session == p.ids.Playback) ||
+		q.Playback != "" && (q.Playback == p.ids.Playback || q.Playback == p.ids.Session)
+}
+
+// hold keeps p as long as the request is under way.
+func (h *Hold) hold(p *Playback, now time.Duration) {
+	p.touch(now)
+	p.holds.Add(1)
+	h.playback = p
+}
+
+// see notes the client as present, and holds it until it is confirmed.
+func (h *Hold) see(c *Client, now time.Duration) {
+	if c == nil {
+		return
+	}
+	c.touch(now)
+	if h.heldClient {
+		return
+	}
+	h.client = c
+	if !c.confirmed.Load() {
+		c.holds.Add(1)
+		h.heldClient = true
+	}
+}
+
+// locate finds the playback and the client that a request's ids speak of: by
+// the transcode, the playback's names, and last the device [P §3.3]. The
+// caller holds the lock.
+func (l *Ledger) locate(q *Query, set *Settings, now time.Duration) (*Playback, *Client) {
+	var p *Playback
+	if q.Transcode != "" {
+		p = l.byTranscode[q.Transcode]
+	}
+	if p == nil && q.Session != "" {
+		p = l.bySession[q.Session]
+	}
+	if p == nil && q.Playback != "" {
+		p = l.bySession[q.Playback]
+	}
+	if p != nil && p.expired(set.Idle, now) {
+		p = nil
+	}
+	var c *Client
+	if st := l.sites[q.Site]; st != nil {
+		if q.Client != "" {
+			c = st.byID[q.Client]
+		} else if q.Alias != 0 {
+			c = st.byAlias[q.Alias]
+		}
+	}
+	if c != nil && c.idle(clientLife*set.Idle, now) {
+		c = nil
+	}
+	if p == nil && c != nil && q.Client != "" {
+		p = c.latest(q.Role, set.Idle, now)
+	}
+	return p, c
+}
+
+// latest is the client's playback that a request means which names none.
+func (c *Client) latest(role Role, idle, now time.Duration) *Playback {
+	switch {
+	case c.pending != nil && role == Stream:
+		return c.pending // the file that was just decided on
+	case c.playback != nil && c.playback.live(idle, now):
+		return c.playback
+	case c.pending != nil:
+		return c.pending
+	case c.playback != nil && !c.playback.expired(idle, now):
+		return c.playback // late requests of an ended one
+	}
+	return nil
+}
+
+// named reports whether the ids name a playback, rather than only a device.
+func (ids *IDs) named() bool {
+	return ids.Transcode != "" || ids.Session != "" || ids.Playback != ""
+}

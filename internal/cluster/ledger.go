@@ -1,0 +1,307 @@
+package cluster
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Settings are an operator's choices for all servers.
+type Settings struct {
+	// Costs of the kinds of work. Default: DefaultCosts.
+	Costs Costs
+
+	// Replicated says that the servers are clones, so that any can play
+	// anything; otherwise each has its own library and a client stays on one.
+	Replicated bool
+
+	// Primary is the server of all that is not a playback when Replicated.
+	Primary string
+
+	// Idle is how long a playback is remembered after its last request; a
+	// client is for ten times as long. Default: 4m.
+	Idle time.Duration
+
+	// SlowStart is the time over which a server that comes back gets its
+	// weight. 0: at once.
+	SlowStart time.Duration
+
+	// Reject refuses new playbacks when all servers are at their limits,
+	// where otherwise the least loaded takes one more.
+	Reject bool
+
+	// MaxPlaybacks bounds the table of playbacks, and that of clients.
+	// Default: 100,000.
+	MaxPlaybacks int
+}
+
+func (s Settings) withDefaults() Settings {
+	if s.Costs == (Costs{}) {
+		s.Costs = DefaultCosts
+	}
+	if s.Idle <= 0 {
+		s.Idle = 4 * time.Minute
+	}
+	if s.MaxPlaybacks <= 0 {
+		s.MaxPlaybacks = 100_000
+	}
+	return s
+}
+
+// Ledger knows the servers, what each carries, and where every playback is.
+// It is safe for concurrent use.
+type Ledger struct {
+	epoch    time.Time
+	settings atomic.Pointer[Settings]
+	servers  atomic.Pointer[Directory]
+
+	mu          sync.RWMutex
+	byTranscode map[string]*Playback
+	bySession   map[string]*Playback // by either name of a playback
+	sites       map[string]*site
+	playbacks   queue
+	clients     queue
+	strangers   strangers
+	options     []Option // scratch of Place
+}
+
+// site keeps the clients of one front door apart from those of another: a
+// device that knows two doors may be on different servers behind them.
+type site struct {
+	byID    map[string]*Client
+	byAlias map[uint64]*Client
+}
+
+// NewLedger returns an empty ledger with default settings. Times are reckoned
+// from now, by its monotonic reading if it has one, so that a clock that is
+// set does not make playbacks expire.
+func NewLedger(now time.Time) *Ledger {
+	l := &Ledger{
+		epoch:       now.Add(-1), // so that no stamp is zero
+		byTranscode: make(map[string]*Playback),
+		bySession:   make(map[string]*Playback),
+		sites:       make(map[string]*site),
+		strangers:   newStrangers(),
+	}
+	set := Settings{}.withDefaults()
+	l.settings.Store(&set)
+	l.servers.Store(newDirectory(nil))
+	return l
+}
+
+func (l *Ledger) since(now time.Time) time.Duration { return now.Sub(l.epoch) }
+
+func (l *Ledger) time(at time.Duration) time.Time { return l.epoch.Add(at) }
+
+// Configure applies an operator's settings. Servers are known by address:
+// those that stay keep their load and playbacks, those no longer named go when
+// unseen for ten minutes.
+func (l *Ledger) Configure(set Settings, servers []ServerSettings, now time.Time) {
+	set = set.withDefaults()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	l.settings.Store(&set)
+	old := l.servers.Load()
+	list := make([]*Server, 0, len(servers))
+	named := make(map[string]bool, len(servers))
+	for _, cfg := range servers {
+		s := old.byAddr[cfg.Address]
+		if s == nil {
+			s = newServer(cfg.Address)
+		}
+		s.configure(cfg, true)
+		list = append(list, s)
+		named[cfg.Address] = true
+	}
+	for _, s := range old.list {
+		if named[s.addr] {
+			continue
+		}
+		if s.Named() {
+			s.seen.Store(int64(l.since(now)))
+			s.configure(ServerSettings{Address: s.addr}, false)
+		}
+		list = append(list, s)
+	}
+	l.servers.Store(newDirectory(list))
+}
+
+// Directory is an unchanging list of the servers known at one moment.
+type Directory struct {
+	list   []*Server
+	byAddr map[string]*Server
+}
+
+func newDirectory(list []*Server) *Directory {
+	d := &Directory{list: list, byAddr: make(map[string]*Server, len(list))}
+	for _, s := range list {
+		d.byAddr[s.addr] = s
+	}
+	return d
+}
+
+// At returns the server with an address, nil if there is none. A pool mostly
+// lists the servers in the order of the configuration, so place, the address's
+// position in its pool, is tried before the map.
+func (d *Directory) At(place int, addr string) *Server {
+	if place < len(d.list) && d.list[place].addr == addr {
+		return d.list[place]
+	}
+	return d.byAddr[addr]
+}
+
+// Servers returns the servers known now, those of the configuration first.
+func (l *Ledger) Servers() *Directory { return l.servers.Load() }
+
+// List returns the servers.
+func (d *Directory) List() []*Server { return d.list }
+
+// Named returns the server that a configuration calls name, nil if none.
+func (d *Directory) Named(name string) *Server {
+	for _, s := range d.list {
+		if s.Name() == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// Admit returns the server with an address, making one of weight 1 if no
+// configuration names it.
+func (l *Ledger) Admit(addr string, now time.Time) *Server {
+	if s := l.servers.Load().byAddr[addr]; s != nil {
+		return s
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := l.servers.Load()
+	if s := d.byAddr[addr]; s != nil {
+		return s
+	}
+	s := newServer(addr)
+	s.seen.Store(int64(l.since(now)))
+	list := append(append(make([]*Server, 0, len(d.list)+1), d.list...), s)
+	l.servers.Store(newDirectory(list))
+	return s
+}
+
+// Drain makes a server take no new playbacks, or take them again.
+func (l *Ledger) Drain(s *Server, drain bool) {
+	l.mu.Lock()
+	s.draining = drain
+	l.mu.Unlock()
+}
+
+// Tick forgets what is over: idle playbacks and clients, lapsed reservations,
+// and servers that no configuration names and no pool holds any more. To be
+// called about once a second.
+func (l *Ledger) Tick(now time.Time) {
+	at := l.since(now)
+	set := l.settings.Load()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	const most = 2000 // of each, so that nobody waits long for the lock
+	for range most {
+		e := l.playbacks.head
+		if e == nil || at-e.queued <= set.Idle {
+			break
+		}
+		if e.idle(set.Idle, at) {
+			l.forgetPlayback(e.owner.(*Playback), at)
+		} else {
+			l.playbacks.again(e, at)
+		}
+	}
+	for range most {
+		e := l.clients.head
+		if e == nil || at-e.queued <= clientLife*set.Idle {
+			break
+		}
+		if e.idle(clientLife*set.Idle, at) {
+			l.forgetClient(e.owner.(*Client))
+		} else {
+			l.clients.again(e, at)
+		}
+	}
+
+	d := l.servers.Load()
+	var stay []*Server
+	for i, s := range d.list {
+		for _, j := range s.jobs {
+			l.lapse(j, at)
+		}
+		lost := !s.Named() && at-time.Duration(s.seen.Load()) > strangerLife
+		if lost && stay == nil {
+			stay = append(make([]*Server, 0, len(d.list)), d.list[:i]...)
+		}
+		if !lost && stay != nil {
+			stay = append(stay, s)
+		}
+	}
+	if stay != nil {
+		l.servers.Store(newDirectory(stay))
+	}
+}
+
+// forgetPlayback strikes a playback out of the ledger. What the server still
+// reports of it goes on counting, as something that nobody here asked for.
+func (l *Ledger) forgetPlayback(p *Playback, now time.Duration) {
+	if p.gone {
+		return
+	}
+	p.gone = true
+	l.playbacks.remove(&p.entry)
+	for _, id := range append(p.older, p.ids.Transcode) {
+		if l.byTranscode[id] == p {
+			delete(l.byTranscode, id)
+		}
+	}
+	for _, id := range [...]string{p.ids.Session, p.ids.Playback} {
+		if l.bySession[id] == p {
+			delete(l.bySession, id)
+		}
+	}
+	if c := p.client; c != nil {
+		if c.playback == p {
+			c.playback = nil
+		}
+		if c.pending == p {
+			c.pending = nil
+		}
+		defer c.recount()
+	}
+	j := &p.job
+	if j.server == nil {
+		return
+	}
+	fresh := !j.server.picture.Good.IsZero() && now-l.since(j.server.picture.Good) < time.Minute
+	held := j.state == Reserved && j.hold > now
+	if (j.state == Confirmed && fresh && j.work != None) || held {
+		// A copy, so that the entry does not keep the whole playback.
+		rest := &job{client: j.client, session: j.session, title: j.title, at: j.at, hold: j.hold}
+		s, id, state, work := j.server, j.id, j.state, j.work
+		j.detach()
+		rest.attach(s, id)
+		at := rest.at
+		rest.set(state, work, now)
+		rest.at = at
+		l.strangers.add(rest)
+		return
+	}
+	j.detach()
+}
+
+func (l *Ledger) forgetClient(c *Client) {
+	if c.gone {
+		return
+	}
+	l.clients.remove(&c.entry)
+	delete(c.site.byID, c.id)
+	if c.site.byAlias[c.alias.Load()] == c {
+		delete(c.site.byAlias, c.alias.Load())
+	}
+	c.gone = true
+	c.recount()
+}

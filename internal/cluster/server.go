@@ -1,0 +1,194 @@
+package cluster
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// How the ledger judges servers. None of these is a setting: they follow from
+// how PMS behaves, not from what an operator wants.
+const (
+	// A failed start keeps its reservation this long: a server that fails
+	// fast must not look idle.
+	failedHold = 30 * time.Second
+
+	// Failures are forgotten after this, and a shunned server is tried again.
+	failureMemory = time.Minute
+
+	// A server is shunned when this many items of as many clients failed.
+	shunAfter = 3
+
+	// A server that no configuration names goes when unseen for this long.
+	strangerLife = 10 * time.Minute
+
+	// Slow start raises a returned server's weight in this many steps.
+	slowStartSteps = 10
+)
+
+// Server is one PMS. Its identity is its address; a configuration may name it.
+type Server struct {
+	addr string
+	hash uint64
+
+	// seen is when a request last had the server in its pool, for servers
+	// that no configuration names.
+	seen atomic.Int64
+
+	// label is the name as placeholders and metrics want it, boxed once.
+	label atomic.Pointer[any]
+
+	// The rest is guarded by the ledger's mutex.
+	settings ServerSettings
+	named    atomic.Bool // by a configuration
+	draining bool
+
+	jobs  map[string]*job
+	tally tally
+
+	down     bool          // when last part of a choice
+	returned time.Duration // when it came back; 0 if it never went
+
+	picture     Picture
+	maintenance bool
+	failures    []failure
+	placements  uint64
+}
+
+// ServerSettings is what an operator says of a server.
+type ServerSettings struct {
+	// Name is the operator's word for the server; default: the address.
+	Name string
+
+	// Address is host:port, as Caddy's upstream dials it.
+	Address string
+
+	// Weight is the relative transcoding capacity. Default: 1.
+	Weight float64
+
+	// MaxTranscodes limits video transcodes. Default 0: no limit.
+	MaxTranscodes int
+}
+
+// Picture says how fresh the last reading of a server's sessions is.
+type Picture struct {
+	// Good is when the last good reading began, and Tried when the last one
+	// ended, good or not. Zero: never.
+	Good, Tried time.Time
+
+	// Failure is why the last reading failed; empty if it was good.
+	Failure string
+}
+
+// Address returns the address that identifies the server.
+func (s *Server) Address() string { return s.addr }
+
+// Name returns the operator's name for the server, or its address.
+func (s *Server) Name() string { return s.Label().(string) }
+
+// Label returns the name boxed already, for callers that must not allocate.
+func (s *Server) Label() any { return *s.label.Load() }
+
+// Named reports whether a configuration names the server.
+func (s *Server) Named() bool { return s.named.Load() }
+
+// Sighted notes that the server is part of a pool in use.
+func (s *Server) Sighted(l *Ledger, now time.Time) {
+	s.seen.Store(int64(l.since(now)))
+}
+
+func newServer(addr string) *Server {
+	s := &Server{addr: addr, hash: hashString(addr), jobs: make(map[string]*job)}
+	s.configure(ServerSettings{Name: addr, Address: addr}, false)
+	return s
+}
+
+func (s *Server) configure(set ServerSettings, named bool) {
+	if set.Weight <= 0 {
+		set.Weight = 1
+	}
+	if set.Name == "" {
+		set.Name = s.addr
+	}
+	s.settings = set
+	s.named.Store(named)
+	label := any(set.Name)
+	s.label.Store(&label)
+}
+
+// weight is the configured one, or part of it while the server starts slowly.
+func (s *Server) weight(slowStart, now time.Duration) float64 {
+	if s.returned == 0 || slowStart <= 0 {
+		return s.settings.Weight
+	}
+	step := 1 + int64(slowStartSteps)*int64(now-s.returned)/int64(slowStart)
+	if step >= slowStartSteps {
+		return s.settings.Weight
+	}
+	return s.settings.Weight * float64(step) / slowStartSteps
+}
+
+// sighting keeps track of going and coming back, for the slow start.
+func (s *Server) sighting(up bool, now time.Duration) {
+	if s.down && up {
+		s.returned = now
+	}
+	s.down = !up
+}
+
+func (s *Server) full() bool {
+	return s.settings.MaxTranscodes > 0 && s.tally.transcodes() >= s.settings.MaxTranscodes
+}
+
+// failure is one failed start, charged to what was asked and who asked.
+type failure struct {
+	item, client uint64
+	at           time.Duration
+}
+
+// charge remembers a failed start.
+func (s *Server) charge(item, client string, now time.Duration) {
+	f := failure{hashString(item), hashString(client), now}
+	for i, g := range s.failures {
+		if g.item == f.item && g.client == f.client {
+			s.failures[i] = f
+			return
+		}
+	}
+	const most = 16 // enough to find shunAfter distinct ones among
+	if len(s.failures) == most {
+		s.failures = append(s.failures[:0], s.failures[1:]...)
+	}
+	s.failures = append(s.failures, f)
+}
+
+// shunned reports whether the failures of late look like the server's own
+// fault: one broken file fails everywhere, and one odd client with everything.
+func (s *Server) shunned(now time.Duration) bool {
+	if len(s.failures) < shunAfter {
+		return false
+	}
+	var items, clients [shunAfter]uint64
+	ni, nc := 0, 0
+	for _, f := range s.failures {
+		if now-f.at > failureMemory {
+			continue
+		}
+		ni = distinct(&items, ni, f.item)
+		nc = distinct(&clients, nc, f.client)
+	}
+	return ni == shunAfter && nc == shunAfter
+}
+
+// distinct adds v to the first n of set unless it is there or set is full.
+func distinct(set *[shunAfter]uint64, n int, v uint64) int {
+	for _, w := range set[:n] {
+		if w == v {
+			return n
+		}
+	}
+	if n < len(set) {
+		set[n] = v
+		n++
+	}
+	return n
+}

@@ -1,0 +1,110 @@
+package plextest
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+)
+
+// ahead is how many segments a player holds in its buffer.
+const ahead = 5
+
+// Play starts if need be, watches for d at the pace of life, and stops. At the
+// end of the item it stops too. If the context ends, the viewer vanishes
+// without a word.
+func (v *Viewer) Play(ctx context.Context, d time.Duration) error {
+	if !v.started {
+		if err := v.Start(ctx); err != nil {
+			return err
+		}
+	}
+	if err := v.Timeline(ctx, "playing"); err != nil {
+		return err
+	}
+	begin, first := time.Now(), v.position
+	if v.position > 0 {
+		first++
+	}
+	told := begin
+	for n := first; time.Since(begin) < d; n++ {
+		err := v.endure(ctx, n)
+		if errors.Is(err, ErrEnd) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		for {
+			if time.Since(told) >= v.TimelineEvery {
+				told = time.Now()
+				if err := v.report(ctx); err != nil {
+					return err
+				}
+			}
+			left := min(
+				time.Until(begin.Add(time.Duration(n+1-first-ahead)*v.SegmentDuration)), // until the buffer has room
+				time.Until(begin.Add(d)),
+			)
+			if left <= 0 {
+				break
+			}
+			if err := sleep(ctx, min(left, max(time.Until(told.Add(v.TimelineEvery)), time.Millisecond))); err != nil {
+				return err
+			}
+		}
+	}
+	return v.Stop(ctx)
+}
+
+// report tells where the viewer is. A report that fails stops no player.
+func (v *Viewer) report(ctx context.Context) error {
+	_ = v.Timeline(ctx, "playing")
+	if v.habits.pings {
+		_ = v.Ping(ctx)
+	}
+	return ctx.Err()
+}
+
+// endure gets a segment with a player's patience: a broken connection and 503
+// are tried again, 404 is the end for all but Plex Web [P §4.5].
+func (v *Viewer) endure(ctx context.Context, n int) error {
+	begin := time.Now()
+	pause := 100 * time.Millisecond
+	for {
+		err := v.Segment(ctx, n)
+		if err == nil || errors.Is(err, ErrEnd) || ctx.Err() != nil {
+			return err
+		}
+		wait := pause
+		if s := (*StatusError)(nil); errors.As(err, &s) {
+			transient := s.Status == http.StatusServiceUnavailable ||
+				s.Status == http.StatusNotFound && (v.Kind == PlexWeb || v.Kind == PlexWebMusic)
+			if !transient {
+				return err
+			}
+			wait = max(wait, min(s.RetryAfter, time.Second))
+		}
+		if time.Since(begin)+wait > v.Patience {
+			return err
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+		pause = min(2*pause, time.Second)
+		if v.habits.protocol == "http" && v.stream == nil {
+			_ = v.begin(ctx, n) // a stream is taken up where it broke off [P §3.4]
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,145 @@
+package plexlb
+
+import (
+	"bytes"
+	"maps"
+	"net/http"
+
+	"github.com/plexlb/caddy-plexlb/internal/plex"
+)
+
+// answer is what the handler keeps of a server's answer. Those to a decision,
+// and failures to start, are held back until it is clear that they are what
+// the client shall have.
+type answer struct {
+	status  int
+	held    bool
+	body    bytes.Buffer
+	verdict *plex.Verdict
+	refused bool
+	before  http.Header // as it was before any answer
+	header  http.Header // of an answer that was set aside
+	first   *answer     // that was set aside
+}
+
+// maxHeld bounds an answer that is held back; decisions have some 30 KiB. A
+// longer one passes through unread.
+const maxHeld = 1 << 20
+
+// WriteHeader notes the status, and holds the answer back if it may not be the
+// last word.
+func (l *Lease) WriteHeader(status int) {
+	if status < 200 { // informational; the answer is yet to come
+		l.ResponseWriter.WriteHeader(status)
+		return
+	}
+	if l.status != 0 {
+		return
+	}
+	l.status = status
+	if l.holds(status) {
+		l.held = true
+		return
+	}
+	l.ResponseWriter.WriteHeader(status)
+}
+
+func (l *Lease) holds(status int) bool {
+	switch l.request.Kind {
+	case plex.Decision:
+		return status != statusClientClosed
+	case plex.Start:
+		return status == http.StatusInternalServerError || status == http.StatusServiceUnavailable
+	}
+	return false
+}
+
+// Write passes on a part of the body, or keeps it with an answer that is held.
+func (l *Lease) Write(p []byte) (int, error) {
+	if l.status == 0 {
+		l.WriteHeader(http.StatusOK)
+	}
+	if l.held {
+		if l.body.Len()+len(p) <= maxHeld {
+			return l.body.Write(p)
+		}
+		if err := l.release(); err != nil {
+			return 0, err
+		}
+	}
+	return l.ResponseWriter.Write(p)
+}
+
+// FlushError does not flush an answer that is held.
+func (l *Lease) FlushError() error {
+	if l.held {
+		return nil
+	}
+	return http.NewResponseController(l.ResponseWriter).Flush()
+}
+
+// release lets the client have the answer that was held back.
+func (l *Lease) release() error {
+	if !l.held {
+		return nil
+	}
+	l.held = false
+	l.read()
+	l.ResponseWriter.WriteHeader(l.status)
+	_, err := l.body.WriteTo(l.ResponseWriter)
+	return err
+}
+
+// read takes in a decision that is held.
+func (l *Lease) read() {
+	if l.request.Kind != plex.Decision || l.status != http.StatusOK || l.verdict != nil {
+		return
+	}
+	h := l.Header()
+	v, err := plex.ReadDecision(h.Get("Content-Type"), h.Get("Content-Encoding"), l.body.Bytes())
+	if err != nil {
+		return // passed on as it is; what it costs is told by the next reading
+	}
+	l.verdict = &v
+	l.refused = v.Refused()
+}
+
+// again reports whether the request should be sent on once more: a start that
+// was refused for want of room, or failed, may succeed elsewhere [P §8.4]. The
+// answer it got is kept for the case that no other comes.
+func (l *Lease) again(err error) bool {
+	if err != nil || !l.held || !l.elsewhere || l.app.Mode != ModeReplicated || l.first != nil {
+		return false
+	}
+	l.read()
+	full := l.verdict != nil && l.verdict.RefusedForCapacity()
+	if !full && l.status != http.StatusInternalServerError && l.status != http.StatusServiceUnavailable {
+		return false
+	}
+	l.shun()
+	l.setAside()
+	return true
+}
+
+// setAside makes room for another answer.
+func (l *Lease) setAside() {
+	first := l.answer
+	first.header = l.Header().Clone()
+	l.answer = answer{before: first.before, first: &first}
+	l.restore(first.before)
+}
+
+// fallBack takes the answer that was set aside for the one to give.
+func (l *Lease) fallBack() {
+	first := l.first
+	l.answer = *first
+	l.restore(first.header)
+}
+
+// restore sets the header to what it was, as middlewares before us have set
+// some of it.
+func (l *Lease) restore(header http.Header) {
+	h := l.Header()
+	clear(h)
+	maps.Copy(h, header.Clone())
+}

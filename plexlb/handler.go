@@ -1,0 +1,154 @@
+package plexlb
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/plexlb/caddy-plexlb/internal/cluster"
+	"github.com/plexlb/caddy-plexlb/internal/plex"
+)
+
+func init() {
+	caddy.RegisterModule(Handler{})
+}
+
+// Handler recognises Plex playbacks in front of a `reverse_proxy` whose
+// selection policy is `least_transcodes`. It finds out which playback or
+// client each request belongs to, so that the policy can send it there, and
+// learns from the answers.
+//
+// It sets these placeholders:
+//
+// Placeholder | Description
+// ------------|-------------
+// `{http.plexlb.server}` | The name of the server that the request went to
+// `{http.plexlb.reason}` | Why it went there: `pinned`, `least_load`, `client_server`, `live_playback`, `adopted`, `server_lost`, `overflow`, `primary`, `fallback` or `hashed`; or why nowhere: `no_server`, `all_full` or `server_unavailable`
+// `{http.plexlb.session}` | The id by which the playback is known, if the request has one
+// `{http.plexlb.kind}` | What the request is: `start`, `segment`, `part`, `timeline`, `control`, `browse` or `write`
+type Handler struct {
+	// The names of the servers behind this site. Default: all. A client that
+	// also uses another site may be on another server there.
+	Servers []string `json:"servers,omitempty"`
+
+	app    *App
+	site   string
+	logger *zap.Logger
+}
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.plexlb",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision sets up the handler.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	app, err := ctx.App("plexlb")
+	if err != nil {
+		return fmt.Errorf("getting app plexlb: %v", err)
+	}
+	h.app = app.(*App)
+	for _, name := range h.Servers {
+		if h.app.server(name) == nil {
+			return fmt.Errorf("unknown server %q: use one of %s, or add it to option plexlb", name, h.app.names())
+		}
+	}
+	h.site = strings.Join(h.Servers, " ")
+	return nil
+}
+
+// ServeHTTP sends the request on with what is known about its playback.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	l := takeLease(h.app, w)
+	defer l.end() // runs even when the proxy panics because a player hung up
+	r = l.begin(h.site, r)
+
+	if l.request.Kind == plex.Part || l.request.Kind == plex.Start {
+		defer patient(r)()
+	}
+	replicated := h.app.Mode == ModeReplicated
+	if l.query.Role == cluster.Start {
+		l.before = w.Header().Clone()
+		if replicated {
+			h.carryChoices(l, r, next)
+		}
+	}
+	shared := replicated && (l.request.Kind == plex.Timeline || l.request.Kind == plex.StreamChoice)
+	var body []byte
+	if shared {
+		body, r, shared = keepBody(r)
+	}
+	err := next.ServeHTTP(l, r)
+	if l.again(err) {
+		if err = next.ServeHTTP(l, r); err != nil && l.status == 0 {
+			err = nil
+			l.fallBack()
+		}
+	}
+	if err == nil {
+		err = l.release()
+	}
+	l.failed = err != nil
+	if shared {
+		h.share(l, r, body)
+	}
+	h.report(l, err)
+	if err != nil && (l.reason == cluster.AllFull || l.reason == cluster.ServerGone) {
+		w.Header().Set("Retry-After", "5")
+	}
+	return err
+}
+
+// patient takes back the limit on how long a client may pause in the middle of
+// a download: a paused player stops reading for as long as its viewer likes.
+func patient(r *http.Request) (restore func()) {
+	_, writer := caddyhttp.IdleTimeoutsFromContext(r.Context())
+	if writer == nil {
+		return func() {}
+	}
+	return writer.Override(24*time.Hour, 0, 0)
+}
+
+// report writes the one line about what became of the request, if there is
+// something to say.
+func (h *Handler) report(l *Lease, err error) {
+	level, message := zapcore.DebugLevel, "placed"
+	switch {
+	case l.reason == cluster.ServerLost:
+		level, message = zapcore.InfoLevel, "moved to another server"
+	case l.reason == cluster.Pinned || l.query.Role != cluster.Start && err == nil:
+		return
+	case l.server == nil:
+		message = "no server can take the request"
+	}
+	c := h.logger.Check(level, message)
+	if c == nil {
+		return
+	}
+	name := ""
+	if l.server != nil {
+		name = l.server.Name()
+	}
+	c.Write(
+		zap.String("server", name),
+		zap.Stringer("reason", l.reason),
+		zap.Stringer("kind", l.request.Kind),
+		zap.Int("status", l.status),
+	)
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,367 @@
+package plexlb
+
+import (
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/plexlb/caddy-plexlb/internal/cluster"
+	"github.com/plexlb/caddy-plexlb/internal/plex"
+)
+
+// Lease is what is known of one request between the handler, which makes it,
+// and the selection policy, which finds it in the response writer. It holds
+// the request's playback and client in the ledger until it ends.
+type Lease struct {
+	caddyhttp.ResponseWriterWrapper
+	answer
+
+	app     *App
+	request plex.Request
+	query   cluster.Query
+	hold    cluster.Hold
+	repl    *caddy.Replacer
+
+	server    *cluster.Server   // to which the request was sent last
+	reason    cluster.Reason    // why there
+	tried     []*cluster.Server // which the request shall not try again
+	elsewhere bool              // other servers could have taken it
+	failed    bool              // the proxy gave up
+	segment   bool              // path-only: nothing is held
+	borrowed  bool              // no handler will end it
+}
+
+// leases are reused: a segment's costs as little as it can.
+var leases = sync.Pool{New: func() any { return new(Lease) }}
+
+func takeLease(app *App, w http.ResponseWriter) *Lease {
+	l := leases.Get().(*Lease)
+	l.app = app
+	l.ResponseWriter = w
+	return l
+}
+
+// LeaseOf finds the lease behind a response writer, nil if there is none.
+func LeaseOf(w http.ResponseWriter) *Lease {
+	for w != nil {
+		if l, ok := w.(*Lease); ok {
+			return l
+		}
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return nil
+		}
+		w = u.Unwrap()
+	}
+	return nil
+}
+
+// leaseVar is where a policy without a handler keeps its lease between the
+// attempts of a request.
+const leaseVar = "plexlb.lease"
+
+// Borrow makes a lease for a policy in front of which there is no handler. It
+// places and pins, but learns nothing from the answers: what it pins has to be
+// confirmed by the servers' reports.
+func (a *App) Borrow(r *http.Request) *Lease {
+	if l, ok := caddyhttp.GetVar(r.Context(), leaseVar).(*Lease); ok {
+		return l
+	}
+	l := &Lease{app: a, borrowed: true}
+	l.begin("", r)
+	l.giveBack()
+	caddyhttp.SetVar(r.Context(), leaseVar, l)
+	return l
+}
+
+// giveBack lets go of what a borrowed lease holds, as nobody will tell when
+// its request ends.
+func (l *Lease) giveBack() {
+	if l.borrowed && !l.segment {
+		server := l.hold.Server
+		l.app.state.ledger.Settle(&l.query, &l.hold, cluster.Unwatched, time.Now())
+		l.hold = cluster.Hold{Server: server}
+	}
+}
+
+// begin finds out what the request is and where it belongs. The request that
+// it returns may have got a transcode id of ours.
+func (l *Lease) begin(site string, r *http.Request) *http.Request {
+	l.request = plex.Identify(r)
+	st := l.app.state
+	if l.request.Kind == plex.Segment && l.request.Transcode != "" {
+		l.segment = true
+		l.query.Role = cluster.Follow
+		l.query.Transcode = l.request.Transcode
+		l.hold.Server = st.ledger.FindSegment(l.request.Transcode, st.now())
+	} else {
+		l.ask(site, r)
+		if l.query.Role == cluster.Start && l.query.Transcode == "" {
+			r = l.nameTranscode(r)
+		}
+		l.hold = st.ledger.Find(&l.query, time.Now())
+	}
+	l.describe(r)
+	return r
+}
+
+// ask puts the request in the ledger's terms.
+func (l *Lease) ask(site string, r *http.Request) {
+	q := &l.query
+	q.IDs = cluster.IDs(l.request.IDs)
+	q.Site = site
+	q.Writes = l.request.Writes
+	q.Role = role(l.request.Kind, r.URL.Path)
+	replicated := l.app.Mode == ModeReplicated
+	switch q.Role {
+	case cluster.Start:
+		q.Work = cluster.GPU // unless the decision says otherwise
+		if l.request.Music {
+			q.Work = cluster.Copy
+		}
+		q.Item = plex.Query(r.URL.RawQuery, "path")
+		q.Begins = l.request.Kind == plex.Start
+	case cluster.Stream:
+		q.Begins = true
+	case cluster.Follow:
+		if l.request.Stopped {
+			q.Item = plex.Query(r.URL.RawQuery, "key")
+		}
+	}
+	if replicated && q.Role == cluster.Artwork {
+		// Not the query of the whole URL: it holds the token, and sizes
+		// that differ by screen are cached side by side.
+		q.Alias = hash(r.URL.Path, plex.Query(r.URL.RawQuery, "url"))
+	} else if q.Client == "" || !replicated {
+		q.Alias = hash(l.request.Token, clientIP(r), r.UserAgent())
+	}
+}
+
+// role says what a kind of request means for where it goes [P §5].
+func role(k plex.Kind, path string) cluster.Role {
+	switch k {
+	case plex.Decision, plex.Start:
+		return cluster.Start
+	case plex.Part:
+		return cluster.Stream
+	case plex.Segment, plex.Subtitles, plex.Ping, plex.Stop, plex.Fallback, plex.Callback, plex.Timeline:
+		return cluster.Follow
+	case plex.Artwork:
+		return cluster.Artwork
+	case plex.Local:
+		// A client that looks for its own session [P §5].
+		if inquires(path) {
+			return cluster.Inquire
+		}
+	}
+	return cluster.Visit
+}
+
+// inquires reports whether a request asks what the server is playing.
+func inquires(path string) bool {
+	return strings.HasPrefix(path, "/status/sessions") || strings.HasPrefix(path, "/transcode/sessions")
+}
+
+func clientIP(r *http.Request) string {
+	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
+		return ip
+	}
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	return host
+}
+
+// hash is FNV-1a over strings, each closed by a byte that none of them holds.
+func hash(parts ...string) uint64 {
+	h := uint64(14695981039346656037)
+	for _, s := range parts {
+		for i := range len(s) {
+			h = (h ^ uint64(s[i])) * 1099511628211
+		}
+		h = (h ^ 0xff) * 1099511628211
+	}
+	return h
+}
+
+// nameTranscode gives a request without a transcode id one of ours, so that its
+// segments can be known: PMS would make one up and tell it in the playlist
+// only [P §3.1]. The query is kept as it is, to the letter.
+func (l *Lease) nameTranscode(r *http.Request) *http.Request {
+	id := l.app.state.sessions.name(l.request.Kind, hash(
+		l.request.Token, l.request.Session, l.request.Playback, l.request.Client, clientIP(r), r.UserAgent(), l.query.Item,
+	), time.Now())
+	l.query.Transcode = id
+	u := *r.URL
+	if u.RawQuery != "" {
+		u.RawQuery += "&"
+	}
+	u.RawQuery += "session=" + id
+	r2 := new(http.Request)
+	*r2 = *r
+	r2.URL = (*url.URL)(&u)
+	return r2
+}
+
+// Server returns where the request belongs, nil if that is to be decided or
+// its attempt there failed.
+func (l *Lease) Server() *cluster.Server {
+	if l.server == nil {
+		return l.hold.Server
+	}
+	return l.retry()
+}
+
+// retry is for a request that the proxy brings back. What is pinned stays where
+// it is as long as Caddy finds the server healthy: one broken connection is no
+// reason to move a viewer. What no server has accepted yet goes elsewhere.
+func (l *Lease) retry() *cluster.Server {
+	if l.segment || l.hold.Settled() && !(l.app.Mode == ModeReplicated && l.query.Role <= cluster.Artwork) {
+		return l.hold.Server
+	}
+	l.shun()
+	return nil
+}
+
+// shun keeps the request from the server that it went to.
+func (l *Lease) shun() {
+	if l.server != nil && !l.Tried(l.server) {
+		l.tried = append(l.tried, l.server)
+	}
+}
+
+// Tried reports whether the request failed on s and shall not go there again.
+func (l *Lease) Tried(s *cluster.Server) bool {
+	for _, t := range l.tried {
+		if t == s {
+			return true
+		}
+	}
+	return false
+}
+
+// Weighs reports whether the policy should look beyond the server to which the
+// request is pinned: a start can be tried on another one.
+func (l *Lease) Weighs() bool { return l.query.Role == cluster.Start && len(l.tried) == 0 }
+
+// Elsewhere notes that other servers could have taken the request.
+func (l *Lease) Elsewhere() { l.elsewhere = true }
+
+// Go notes that the request goes to the server to which it is pinned.
+func (l *Lease) Go(s *cluster.Server) { l.server, l.reason = s, cluster.Pinned }
+
+// Place has the ledger choose among the candidates, and returns the index of
+// the one it chose, -1 if there is none.
+func (l *Lease) Place(candidates []cluster.Candidate) int {
+	i, reason := l.app.state.ledger.Place(&l.query, &l.hold, candidates, time.Now())
+	l.reason = reason
+	l.server = nil
+	if i >= 0 {
+		l.server = candidates[i].Server
+	}
+	l.say()
+	l.giveBack()
+	return i
+}
+
+// describe sets the placeholders.
+func (l *Lease) describe(r *http.Request) {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return
+	}
+	l.repl = repl
+	repl.Set("http.plexlb.kind", classes[l.request.Class()])
+	repl.Set("http.plexlb.session", l.query.Name())
+	if l.hold.Server != nil {
+		l.reason = cluster.Pinned
+		repl.Set("http.plexlb.server", l.hold.Server.Label())
+	} else {
+		repl.Set("http.plexlb.server", "")
+	}
+	repl.Set("http.plexlb.reason", reasons[l.reason])
+}
+
+// say corrects the placeholders after a placement.
+func (l *Lease) say() {
+	if l.repl == nil {
+		return
+	}
+	if l.server != nil {
+		l.repl.Set("http.plexlb.server", l.server.Label())
+	} else {
+		l.repl.Set("http.plexlb.server", "")
+	}
+	l.repl.Set("http.plexlb.reason", reasons[l.reason])
+}
+
+// classes and reasons hold the words boxed once.
+var (
+	classes = make(map[string]any)
+	reasons = make(map[cluster.Reason]any)
+)
+
+func init() {
+	for _, c := range Kinds {
+		classes[c] = c
+	}
+	for r := cluster.Nowhere; r <= cluster.ServerGone; r++ {
+		reasons[r] = r.String()
+	}
+}
+
+// end gives back what the request held and draws the conclusions.
+func (l *Lease) end() {
+	if !l.segment {
+		l.settle()
+	}
+	tried := l.tried[:0]
+	clear(l.tried)
+	*l = Lease{tried: tried}
+	leases.Put(l)
+}
+
+// settle tells the ledger what became of the request.
+func (l *Lease) settle() {
+	led := l.app.state.ledger
+	now := time.Now()
+	outcome := l.outcome()
+	if outcome == cluster.Accepted && l.verdict != nil {
+		led.Decided(&l.hold, cluster.Work(l.verdict.Work()), now)
+	}
+	ended := l.request.Kind == plex.Stop || l.request.Stopped
+	// PMS may say 404 to a stop that worked [P §2].
+	if ended && (outcome == cluster.Accepted || l.request.Kind == plex.Stop && l.status == http.StatusNotFound) {
+		led.Stopped(&l.query, now)
+	}
+	orphan := led.Settle(&l.query, &l.hold, outcome, now)
+	if orphan.Server != nil {
+		l.app.stopLater(orphan)
+	}
+}
+
+// outcome sums up the answer.
+func (l *Lease) outcome() cluster.Outcome {
+	switch {
+	case l.refused:
+		return cluster.Rejected
+	case l.status == statusClientClosed:
+		return cluster.Abandoned
+	case l.status == 0 && !l.failed:
+		return cluster.Abandoned // it panicked before there was an answer
+	case l.status == 0 && l.server == nil:
+		return cluster.Rejected // nobody was asked
+	case l.status == 0 || l.status >= 500:
+		return cluster.Failed
+	case l.status >= 400:
+		return cluster.Rejected
+	}
+	return cluster.Accepted
+}
+
+// statusClientClosed is what Caddy's proxy writes when the client has left.
+const statusClientClosed = 499

@@ -1,0 +1,260 @@
+package plexlb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/plexlb/caddy-plexlb/internal/cluster"
+	"github.com/plexlb/caddy-plexlb/internal/plex"
+)
+
+const (
+	// The longest pause between readings of a server that does not answer.
+	maxPause = time.Minute
+
+	// Readings that events ask for are at least this far apart.
+	minPause = time.Second
+
+	// How long after an event the server's list can be expected to show it
+	// [P §1.8].
+	settling = 300 * time.Millisecond
+
+	// How often a server's identity is checked while its sessions are read.
+	identityPause = time.Minute
+)
+
+// poller reads one server's sessions for the ledger.
+type poller struct {
+	server  *cluster.Server
+	ledger  *cluster.Ledger
+	client  *plex.Client
+	expect  string // machine identifier, if configured
+	every   time.Duration
+	timeout time.Duration
+	wake    chan struct{}
+	logger  *zap.Logger
+
+	failure  string // of the last reading, for telling changes
+	verified time.Time
+}
+
+// poller returns a poller for a server, nil if there is no token to read with.
+func (a *App) poller(s *cluster.Server) *poller {
+	p := &poller{
+		server: s, ledger: a.state.ledger,
+		every: time.Duration(a.PollInterval), timeout: time.Duration(a.PollTimeout),
+		wake:   make(chan struct{}, 1),
+		logger: a.logger.Named("poller"),
+	}
+	for _, cfg := range a.Servers {
+		if cfg.dial != s.Address() {
+			continue
+		}
+		p.expect = cfg.MachineIdentifier
+		p.client = &plex.Client{URL: cfg.url, Token: cfg.Token, HTTP: cfg.client}
+		if p.client.Token == "" {
+			p.client.Token = a.Token
+		}
+	}
+	if p.client == nil {
+		if strings.Contains(s.Address(), "{") || strings.Contains(s.Address(), "/") {
+			return nil // not an address that we could read by ourselves
+		}
+		client, err := readingClient(a.ctx, nil)
+		if err != nil {
+			return nil
+		}
+		p.client = &plex.Client{URL: "http://" + s.Address(), Token: a.strangersToken(), HTTP: client}
+	}
+	if p.client.Token == "" {
+		return nil
+	}
+	return p
+}
+
+// run reads the server's sessions until ctx is done.
+func (p *poller) run(ctx context.Context) {
+	pause := time.Duration(rand.Int64N(int64(200 * time.Millisecond)))
+	last := time.Time{}
+	for {
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		case <-p.wake:
+			timer.Stop()
+			if !sleep(ctx, max(settling, minPause-time.Since(last))) {
+				return
+			}
+		}
+		last = time.Now()
+		err := p.read(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		p.tell(err)
+		switch {
+		case err == nil:
+			pause = jitter(p.every)
+		default:
+			pause = jitter(min(max(2*pause, p.every), max(maxPause, p.every)))
+		}
+	}
+}
+
+// read does one reading. Only a whole and good one counts: anything else says
+// nothing about what the server plays.
+func (p *poller) read(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	began := time.Now()
+	reports, err := p.sessions(ctx)
+	if err != nil {
+		p.verified = time.Time{} // it may come back as another
+		p.ledger.Unread(p.server, reasonOf(err), errors.Is(err, plex.ErrMaintenance), time.Now())
+		return err
+	}
+	p.ledger.Observe(p.server, reports, began, time.Now())
+	return nil
+}
+
+// errOtherServer says that another server answers than the configured one.
+var errOtherServer = errors.New("another server answers at this address")
+
+func reasonOf(err error) string {
+	if errors.Is(err, errOtherServer) {
+		return "other_server"
+	}
+	return plex.Reason(err)
+}
+
+func (p *poller) sessions(ctx context.Context) ([]cluster.Report, error) {
+	if p.expect != "" && time.Since(p.verified) > identityPause {
+		id, err := p.client.Identity(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if id.MachineIdentifier != p.expect {
+			return nil, fmt.Errorf("%w: expected machine identifier %s", errOtherServer, p.expect)
+		}
+		p.verified = time.Now()
+	}
+	sessions, err := p.client.Sessions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	transcodes, err := p.client.Transcodes(ctx)
+	if err != nil && !errors.Is(err, plex.ErrNotFound) {
+		return nil, err
+	}
+	reports := make([]cluster.Report, 0, len(sessions)+len(transcodes))
+	listed := make(map[string]bool, len(sessions))
+	for _, s := range sessions {
+		r := cluster.Report{
+			ID: "\x00session " + s.Key, Client: s.Client, Session: s.ID,
+			Title: s.Title, Work: cluster.Work(s.Work()),
+		}
+		if s.GrandparentTitle != "" {
+			r.Title = s.GrandparentTitle + " – " + s.Title
+		}
+		if s.Transcode != nil && s.Transcode.ID != "" {
+			r.ID = s.Transcode.ID
+			listed[r.ID] = true
+		}
+		reports = append(reports, r)
+	}
+	// Downloads and captures have no player, and so are in this list only.
+	for _, t := range transcodes {
+		if t.ID != "" && !listed[t.ID] {
+			reports = append(reports, report(t))
+		}
+	}
+	return reports, nil
+}
+
+func report(t plex.Transcode) cluster.Report {
+	return cluster.Report{ID: t.ID, Work: cluster.Work(t.Work())}
+}
+
+// tell logs what changed about reading the server.
+func (p *poller) tell(err error) {
+	failure := ""
+	if err != nil {
+		failure = reasonOf(err)
+	}
+	if failure == p.failure {
+		return
+	}
+	if err != nil {
+		p.logger.Warn("cannot read sessions; the last reading stays in force",
+			zap.String("server", p.server.Name()), zap.String("reason", failure), zap.Error(err))
+	} else {
+		p.logger.Info("reading sessions again", zap.String("server", p.server.Name()))
+	}
+	p.failure = failure
+}
+
+// listen follows the server's events until ctx is done. They make readings
+// come early; when they fail, readings come when they are due.
+func (p *poller) listen(ctx context.Context) {
+	pause := time.Second
+	for {
+		began := time.Now()
+		err := p.client.Events(ctx, p.heard)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > maxPause {
+			pause = time.Second
+		}
+		if c := p.logger.Check(zap.DebugLevel, "event stream ended"); c != nil {
+			c.Write(zap.String("server", p.server.Name()), zap.Error(err))
+		}
+		if !sleep(ctx, jitter(pause)) {
+			return
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+func (p *poller) heard(e plex.Event) {
+	now := time.Now()
+	switch {
+	case e.Type == "transcodeSession.end" && e.TranscodeID != "":
+		p.ledger.Gone(p.server, e.TranscodeID, now)
+	case e.Transcode != nil && e.Transcode.ID != "":
+		p.ledger.Seen(p.server, report(*e.Transcode), now)
+		if e.Type == "transcodeSession.update" {
+			return // all there is to know
+		}
+	}
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// jitter varies d by up to a tenth either way.
+func jitter(d time.Duration) time.Duration {
+	return d - d/10 + time.Duration(rand.Int64N(int64(d/5)+1))
+}
+
+// sleep waits for d, and reports whether ctx was not done before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,270 @@
+package plexlb
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/plexlb/caddy-plexlb/internal/cluster"
+	"github.com/plexlb/caddy-plexlb/internal/plex"
+)
+
+// What mode replicated does beyond choosing a server: the primary keeps the
+// watch state, so it gets a copy of the timelines that go to other servers;
+// and a choice of audio or subtitles, which the primary stores, must be known
+// to the server that transcodes [P §3.2].
+
+const (
+	// maxCopies bounds the requests that wait to be copied to a server.
+	maxCopies = 256
+
+	// copyTimeout bounds one of them, whose answer nobody waits for.
+	copyTimeout = 5 * time.Second
+
+	// maxCopiedBody bounds its body; timelines and choices have none or a
+	// small one.
+	maxCopiedBody = 64 << 10
+)
+
+// copied is a request that a server gets beside the one that answers it.
+type copied struct {
+	server *Server
+	method string
+	uri    string
+	header http.Header
+	body   []byte
+}
+
+// copyOf makes a copy of a request that can be sent when it is over.
+func copyOf(r *http.Request, body []byte) copied {
+	h := r.Header.Clone()
+	for _, hop := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Connection", "Content-Length"} {
+		h.Del(hop)
+	}
+	// Not our own address, which the server may trust more than the viewer's.
+	h.Set("X-Forwarded-For", clientIP(r))
+	return copied{method: r.Method, uri: r.URL.RequestURI(), header: h, body: body}
+}
+
+// send sends a copy and reports whether the server accepted it.
+func (c copied) send(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, c.method, c.server.url, bytes.NewReader(c.body))
+	if err != nil {
+		return false
+	}
+	// To the letter: Plex's paths and queries do not survive normalising.
+	r.URL.Opaque = "//" + r.URL.Host + c.uri
+	r.Header = c.header.Clone()
+	res, err := c.server.client.Do(r)
+	if err != nil {
+		return false
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, maxHeld))
+	res.Body.Close()
+	return res.StatusCode < 400
+}
+
+// copy sends the copies that requests leave behind, in their order.
+func (a *App) copy(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c := <-a.copies:
+			c.send(ctx)
+		}
+	}
+}
+
+// copyLater sends a copy to the primary, without anybody waiting.
+func (a *App) copyLater(c copied) {
+	select {
+	case a.copies <- c:
+	default:
+		a.logger.Warn("primary is too slow: a timeline was not copied to it", zap.String("server", c.server.Name))
+	}
+}
+
+// choices remembers the choices of audio and subtitles that clients made.
+type choices struct {
+	mu sync.Mutex
+	by map[uint64][]*choice // by client
+}
+
+// choice is one client's choice for one part.
+type choice struct {
+	part    string
+	request copied
+	at      time.Time
+	known   map[*Server]bool // servers that have it
+}
+
+const (
+	choiceLife = 12 * time.Hour
+	maxChosen  = 10_000 // clients with choices
+	maxParts   = 4      // of one client
+)
+
+// remember keeps a choice that the primary has accepted.
+func (c *choices) remember(client uint64, part string, r copied, primary *Server) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.by == nil {
+		c.by = make(map[uint64][]*choice)
+	}
+	list := c.by[client]
+	for i, old := range list {
+		if old.part == part {
+			list = append(list[:i], list[i+1:]...)
+			break
+		}
+	}
+	if len(list) == maxParts {
+		list = append(list[:0], list[1:]...)
+	}
+	if len(c.by) >= maxChosen {
+		for k, v := range c.by {
+			if r := v[len(v)-1]; time.Since(r.at) > time.Hour || len(c.by) >= maxChosen {
+				delete(c.by, k)
+			}
+			if len(c.by) < maxChosen/2 {
+				break
+			}
+		}
+	}
+	c.by[client] = append(list, &choice{part, r, time.Now(), map[*Server]bool{primary: true}})
+}
+
+// unknown returns the client's choices that a server has not been told.
+func (c *choices) unknown(client uint64, s *Server) []*choice {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []*choice
+	for _, ch := range c.by[client] {
+		if !ch.known[s] && time.Since(ch.at) < choiceLife {
+			list = append(list, ch)
+		}
+	}
+	return list
+}
+
+func (c *choices) told(ch *choice, s *Server) {
+	c.mu.Lock()
+	ch.known[s] = true
+	c.mu.Unlock()
+}
+
+// has reports whether the client made any choice.
+func (c *choices) has(client uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.by[client]) > 0
+}
+
+// chooser is who made a choice: the device of a user.
+func chooser(q *plex.Request) uint64 { return hash(q.Client, q.Token) }
+
+// carryChoices makes the server of a playback know what its client has chosen,
+// before it decides. A playback that has no server yet gets one by asking for
+// a decision, whose answer is dropped: the real one follows.
+func (h *Handler) carryChoices(l *Lease, r *http.Request, next caddyhttp.Handler) {
+	who := chooser(&l.request)
+	all := &h.app.state.choices
+	if !all.has(who) {
+		return
+	}
+	if l.hold.Server == nil {
+		ask := r.Clone(r.Context())
+		if i := strings.LastIndex(ask.URL.Path, "/start"); l.request.Kind == plex.Start && i >= 0 {
+			ask.URL.Path = ask.URL.Path[:i] + "/decision"
+			ask.URL.RawPath = ""
+		}
+		probe := &probe{header: make(http.Header)}
+		w := l.ResponseWriter
+		l.ResponseWriter = probe
+		err := next.ServeHTTP(l, ask)
+		l.ResponseWriter = w
+		before := l.before
+		l.answer = answer{before: before}
+		l.server, l.tried = nil, l.tried[:0] // what follows is the first attempt
+		if err != nil {
+			return
+		}
+	}
+	s := h.app.byAddress(l.hold.Server)
+	if s == nil {
+		return
+	}
+	for _, ch := range all.unknown(who, s) {
+		again := ch.request
+		again.server = s
+		if again.send(r.Context()) {
+			all.told(ch, s)
+		}
+	}
+}
+
+func (a *App) byAddress(s *cluster.Server) *Server {
+	if s == nil {
+		return nil
+	}
+	for _, cfg := range a.Servers {
+		if cfg.dial == s.Address() {
+			return cfg
+		}
+	}
+	return nil
+}
+
+// probe is a response writer for an answer that nobody wants.
+type probe struct{ header http.Header }
+
+func (p *probe) Header() http.Header         { return p.header }
+func (p *probe) WriteHeader(int)             {}
+func (p *probe) Write(b []byte) (int, error) { return len(b), nil }
+
+// keepBody reads a small body of a request that may be sent again, and returns
+// it with a request that can still be read. Of a larger one it keeps nothing.
+func keepBody(r *http.Request) ([]byte, *http.Request, bool) {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return nil, r, true
+	}
+	if r.ContentLength > maxCopiedBody || r.ContentLength < 0 {
+		return nil, r, false
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxCopiedBody))
+	r2 := new(http.Request)
+	*r2 = *r
+	r2.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(body), r.Body), r.Body}
+	return body, r2, err == nil && int64(len(body)) == r.ContentLength
+}
+
+// share lets other servers have what only one was told: the primary a
+// timeline, and, when their time comes, the playbacks' servers a choice.
+func (h *Handler) share(l *Lease, r *http.Request, body []byte) {
+	primary := h.app.server(h.app.Primary)
+	if l.outcome() != cluster.Accepted || primary == nil || l.server == nil {
+		return
+	}
+	c := copyOf(r, body)
+	switch {
+	case l.request.Kind == plex.StreamChoice:
+		part, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/library/parts/"), "/")
+		h.app.state.choices.remember(chooser(&l.request), part, c, primary)
+	case l.server.Address() != primary.dial:
+		c.server = primary
+		h.app.copyLater(c)
+	}
+}

@@ -1,0 +1,125 @@
+#!/bin/sh
+# Builds Caddy with plexlb from this working tree, runs it, shows it, tests it.
+# Needs Go, and nothing else.
+set -eu
+cd "$(dirname "$0")"
+
+caddy_version=v2.11.9
+with='
+github.com/caddy-dns/duckdns@v0.5.0
+github.com/mholt/caddy-dynamicdns@v0.0.0-20260805195708-67d107a42c02
+'
+
+usage() {
+	cat >&2 <<-'EOT'
+		usage: ./xcaddy.sh build [output]     build Caddy with plexlb (default: bin/caddy)
+		       ./xcaddy.sh run [Caddyfile]    build and run it (default: ./Caddyfile)
+		       ./xcaddy.sh demo [--stay]      three stand-in servers, thirty viewers, one minute
+		       ./xcaddy.sh test               format, vet, staticcheck, tests, examples
+	EOT
+	exit 2
+}
+
+# What goes into the binary, in one line: it is built anew when this changes.
+fingerprint() {
+	{
+		echo "$caddy_version" "$with"
+		go env GOVERSION GOOS GOARCH
+		find . \( -name .git -o -name bin -o -name examples -o -name e2e \) -prune -o -type f \
+			\( -name '*.go' ! -name '*_test.go' -o -name go.mod -o -name go.sum -o -path '*/assets/*' \) -print |
+			LC_ALL=C sort | while IFS= read -r f; do cksum "$f"; done
+	} | cksum
+}
+
+# A plug-in that cannot be fetched is left out, loudly: the balancer works
+# without it.
+build() {
+	output=$1
+	stamp=$(dirname "$output")/.$(basename "$output").built
+	now=$(fingerprint)
+	if [ -x "$output" ] && [ "$(head -n 1 "$stamp" 2>/dev/null)" = "$now" ]; then
+		sed 1d "$stamp" >&2
+		return
+	fi
+	mkdir -p "$(dirname "$output")"
+	rm -f "$stamp"
+	echo "building Caddy $caddy_version with plexlb; the first time this takes some minutes" >&2
+	set -- --with github.com/plexlb/caddy-plexlb@v0.0.0=.
+	lacks=
+	for module in $with; do
+		if (cd / && go mod download "$module") >"$output.log" 2>&1; then
+			set -- "$@" --with "$module"
+		else
+			cat "$output.log" >&2
+			lacks="${lacks}warning: $output lacks $module, which could not be fetched; delete $output to try again
+"
+		fi
+	done
+	if ! go tool xcaddy build "$caddy_version" "$@" --output "$output" >"$output.log" 2>&1; then
+		cat "$output.log" >&2
+		echo "the build failed; its output is above and in $output.log" >&2
+		exit 1
+	fi
+	rm -f "$output.log"
+	printf '%s\n%s' "$now" "$lacks" >"$stamp"
+	printf '%s' "$lacks" >&2
+}
+
+step() { printf '\n== %s\n' "$*"; }
+
+tests() {
+	step gofmt
+	unformatted=$(gofmt -l .)
+	if [ -n "$unformatted" ]; then
+		echo "run gofmt -w on:" >&2
+		echo "$unformatted" >&2
+		exit 1
+	fi
+	step go vet
+	go vet ./...
+	step staticcheck
+	go tool staticcheck ./...
+	step tests
+	go test -race -timeout 9m ./...
+	step examples
+	build bin/caddy
+	find examples -name '*.caddyfile' -o -name Caddyfile | LC_ALL=C sort | while IFS= read -r f; do
+		echo "$f"
+		bin/caddy validate --adapter caddyfile --config "$f" >bin/validate.log 2>&1 || {
+			cat bin/validate.log >&2
+			echo "$f is not valid" >&2
+			exit 1
+		}
+	done
+}
+
+[ $# -ge 1 ] || usage
+command=$1
+shift
+case $command in
+build)
+	[ $# -le 1 ] || usage
+	case ${1-} in -*) usage ;; esac
+	build "${1:-bin/caddy}"
+	echo "built ${1:-bin/caddy}"
+	;;
+run)
+	[ $# -le 1 ] || usage
+	case ${1-} in -*) usage ;; esac
+	build bin/caddy
+	exec bin/caddy run --adapter caddyfile --config "${1:-Caddyfile}"
+	;;
+demo)
+	case "$#:${1-}" in 0:) ;; 1:--stay) ;; *) usage ;; esac
+	build bin/caddy
+	go build -o bin/demo ./examples/demo
+	exec bin/demo -caddy bin/caddy "$@"
+	;;
+test)
+	[ $# -eq 0 ] || usage
+	tests
+	;;
+*)
+	usage
+	;;
+esac
