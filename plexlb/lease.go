@@ -192,10 +192,10 @@ func hash(parts ...string) uint64 {
 // segments can be known: PMS would make one up and tell it in the playlist
 // only [P §3.1]. The query is kept as it is, to the letter.
 func (l *Lease) nameTranscode(r *http.Request) *http.Request {
-	id := l.app.state.sessions.name(l.request.Kind, hash(
+	id, near := l.app.state.sessions.name(l.request.Kind, hash(
 		l.request.Token, l.request.Session, l.request.Playback, l.request.Client, clientIP(r), r.UserAgent(), l.query.Item,
 	), time.Now())
-	l.query.Transcode = id
+	l.query.Transcode, l.query.Near = id, near
 	u := *r.URL
 	if u.RawQuery != "" {
 		u.RawQuery += "&"

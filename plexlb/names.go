@@ -11,43 +11,39 @@ import (
 // sessionNames makes transcode ids for clients that send none. A decision and
 // the start that follows it get the same one.
 type sessionNames struct {
-	mu      sync.Mutex
-	decided map[uint64]sessionName // by who asked for what
+	mu   sync.Mutex
+	last map[uint64]sessionName // by who asked for what
 }
 
 type sessionName struct {
-	id string
-	at time.Time
+	id      string
+	at      time.Time
+	decided bool // and not started yet
 }
 
 const (
 	// A start that comes later than this after its decision is another one.
 	decisionLife = time.Minute
 
-	// maxDecided bounds the decisions whose start is awaited.
-	maxDecided = 4096
+	// maxNames bounds what is remembered. What is lost by it is little: a
+	// start that counts twice for a moment, or changes servers.
+	maxNames = 4096
 )
 
 // name returns a transcode id for a decision or start by who, in a word that
-// tells devices apart as far as requests without ids can.
-func (n *sessionNames) name(kind plex.Kind, who uint64, now time.Time) string {
+// tells devices apart as far as requests without ids can; near is the id that
+// the same one got before, which is probably the playback that goes on.
+func (n *sessionNames) name(kind plex.Kind, who uint64, now time.Time) (id, near string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if d, ok := n.decided[who]; ok && now.Sub(d.at) < decisionLife {
-		if kind == plex.Start {
-			delete(n.decided, who) // the next start is another playback
-		}
-		return d.id
+	last := n.last[who]
+	id = last.id
+	if !last.decided || now.Sub(last.at) > decisionLife {
+		id, near = "plexlb-"+rand.Text(), last.id
 	}
-	id := "plexlb-" + rand.Text()
-	if kind == plex.Decision {
-		if len(n.decided) >= maxDecided {
-			n.decided = nil // they are short-lived, and a lost one only counts twice for a moment
-		}
-		if n.decided == nil {
-			n.decided = make(map[uint64]sessionName)
-		}
-		n.decided[who] = sessionName{id, now}
+	if n.last == nil || len(n.last) >= maxNames {
+		n.last = make(map[uint64]sessionName)
 	}
-	return id
+	n.last[who] = sessionName{id, now, kind == plex.Decision}
+	return id, near
 }

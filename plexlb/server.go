@@ -1,18 +1,20 @@
 package plexlb
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
@@ -24,7 +26,8 @@ type Server struct {
 
 	// Where the server is: `host:port`, or an `http://` or `https://` URL
 	// without a path. The port defaults to 32400, that of PMS; with a URL to
-	// that of the scheme.
+	// that of the scheme. Placeholders such as `{env.PLEX1}` are allowed;
+	// one at the end that no port follows must hold the port, too.
 	Address string `json:"address"`
 
 	// The server's transcoding capacity in relation to the others', greater
@@ -45,9 +48,9 @@ type Server struct {
 	// How to verify the server's certificate, with an https address.
 	TLS *reverseproxy.TLSConfig `json:"tls,omitempty"`
 
-	parsed *caddyfile.Dispenser // where the Caddyfile has it
-	dial   string               // the address as Caddy's upstream has it
-	url    string               // for reading sessions
+	dial   string // the address as Caddy's upstream has it
+	host   string // the same with its placeholders filled
+	url    string // for reading sessions
 	client *http.Client
 }
 
@@ -55,76 +58,100 @@ type Server struct {
 const defaultPort = "32400"
 
 // ParseAddress splits a server's address into its scheme and its host:port.
+// Placeholders stay as they are.
 func ParseAddress(address string) (scheme, dial string, err error) {
-	wrong := func(why string) (string, string, error) {
-		return "", "", fmt.Errorf("address %q %s", address, why)
-	}
 	scheme, rest, isURL := strings.Cut(address, "://")
 	if !isURL {
 		scheme, rest = "http", address
 	}
-	if scheme != "http" && scheme != "https" {
-		return wrong("has the scheme " + strconv.Quote(scheme) + ": use http:// or https://, or host:port alone")
+	scheme = strings.ToLower(scheme)
+	port := defaultPort
+	switch {
+	case scheme != "http" && scheme != "https":
+		return "", "", fmt.Errorf("address has the scheme %q: use http:// or https://, or host:port alone", scheme)
+	case isURL && scheme == "http":
+		port = "80"
+	case isURL:
+		port = "443"
 	}
 	rest = strings.TrimSuffix(rest, "/")
+	// Neither of these is repeated, as it may hold a secret.
 	switch {
 	case strings.Contains(rest, "@"):
-		return wrong("holds credentials: use host:port, and the option token")
+		return "", "", errors.New("the address holds credentials: remove them, and use the setting token for an X-Plex-Token")
 	case strings.ContainsAny(rest, "/?#"):
-		return wrong("has a path: use host:port alone, as a server is proxied as a whole")
-	case rest == "":
-		return wrong("is empty: use host:port")
+		return "", "", errors.New("the address has a path or query: use host:port alone, as a server is proxied as a whole")
 	}
-	host, port, err := net.SplitHostPort(rest)
+	wrong := func(why string) (string, string, error) {
+		return "", "", fmt.Errorf("address %q %s", address, why)
+	}
+
+	host := rest
+	if h, p, err := net.SplitHostPort(rest); err == nil {
+		host, port = h, p
+	} else if strings.Contains(rest, "{") && strings.HasSuffix(rest, "}") {
+		return scheme, rest, nil // the port may be in there
+	} else if strings.HasPrefix(rest, "[") && strings.HasSuffix(rest, "]") {
+		host = rest[1 : len(rest)-1]
+	} else if strings.Count(rest, ":") > 1 {
+		return wrong("has more than one colon: use host:port, with an IPv6 address in brackets: [fd00::1]:32400")
+	}
 	switch {
-	case err == nil:
-	case strings.Contains(rest, "{"):
-		return scheme, rest, nil // a placeholder may hold the port too
-	case strings.Count(rest, ":") > 1 && !strings.HasPrefix(rest, "["):
-		return wrong("is an IPv6 address without brackets: use [address]:port")
-	default:
-		host = strings.Trim(rest, "[]")
-		port = map[bool]string{false: defaultPort, true: map[string]string{"http": "80", "https": "443"}[scheme]}[isURL]
+	case host == "":
+		return wrong("has no host: use host:port, such as 192.168.1.10:32400")
+	case strings.ContainsFunc(host, notOfHosts):
+		return wrong("is not that of one server: use host:port, such as 192.168.1.10:32400")
+	case strings.Contains(port, "{"):
+		return scheme, net.JoinHostPort(host, port), nil
 	}
-	if host == "" {
-		return wrong("has no host: use host:port")
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return wrong("has no usable port: use one from 1 to 65535, such as 32400")
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); (err != nil || n == 0) && !strings.Contains(port, "{") {
-		return wrong("has no usable port: use a single one from 1 to 65535")
-	}
-	return scheme, net.JoinHostPort(host, port), nil
+	return scheme, net.JoinHostPort(host, strconv.FormatUint(n, 10)), nil
 }
 
-// Check reports what is wrong with the server by itself.
-func (s *Server) Check() error {
+// notOfHosts reports whether no name or address of a host can hold r.
+func notOfHosts(r rune) bool {
+	return r <= ' ' || strings.ContainsRune("[](),;<>=\"'`\\|", r)
+}
+
+// check reports what is wrong with the server by itself.
+func (s *Server) check() error {
 	switch {
 	case s.Name == "":
-		return errors.New("a server needs a name")
+		return errors.New("a server has no name: give it one, such as plex1")
 	case !serverName.MatchString(s.Name):
-		return fmt.Errorf("server name %q: use letters, digits, dots, dashes and underscores", s.Name)
+		return fmt.Errorf("server name %q: use letters, digits, dots, dashes and underscores, beginning with a letter or digit", s.Name)
 	case s.Address == "":
-		return fmt.Errorf("server %q needs an address: host:port of the Plex Media Server", s.Name)
+		return fmt.Errorf("server %q has no address: use host:port of the Plex Media Server, such as 192.168.1.10:32400", s.Name)
+	case s.MaxTranscodes < 0:
+		return fmt.Errorf("max_transcodes of server %q is %d: use 1 or more, or leave it out for no limit", s.Name, s.MaxTranscodes)
 	case s.Weight != nil && !(*s.Weight > 0 && *s.Weight <= math.MaxFloat32):
 		return fmt.Errorf("weight of server %q is %v: use a number greater than 0, such as 0.5 or 4", s.Name, *s.Weight)
-	case s.MaxTranscodes < 0:
-		return fmt.Errorf("max_transcodes of server %q is %d: use a number greater than 0, or leave it out for no limit", s.Name, s.MaxTranscodes)
 	}
 	scheme, _, err := ParseAddress(s.Address)
 	if err != nil {
-		return fmt.Errorf("server %q: %w", s.Name, err)
+		return fmt.Errorf("server %q: %v", s.Name, err)
 	}
 	if scheme == "http" && s.TLS != nil {
-		return fmt.Errorf("server %q has TLS settings and an http address: write the address as https://…", s.Name)
+		return fmt.Errorf("server %q has TLS settings but an http address: write the address as https://…, or remove them", s.Name)
 	}
 	return nil
 }
 
-// CheckServers reports what is wrong with the servers by themselves and
+// serverName is what can be a word of a Caddyfile and a label.
+var serverName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// CheckServers reports what is wrong with the servers, each by itself and all
 // together.
 func CheckServers(servers []*Server) error {
-	names, dials := make(map[string]bool), make(map[string]string)
+	names, places := make(map[string]bool), make(map[string]string)
 	for _, s := range servers {
-		if err := s.Check(); err != nil {
+		if s == nil {
+			return errors.New("a server is null: give it a name and an address, or remove it")
+		}
+		if err := s.check(); err != nil {
 			return err
 		}
 		if names[s.Name] {
@@ -132,29 +159,48 @@ func CheckServers(servers []*Server) error {
 		}
 		names[s.Name] = true
 		_, dial, _ := ParseAddress(s.Address)
-		if other, ok := dials[strings.ToLower(dial)]; ok {
-			return fmt.Errorf("servers %q and %q have the same address %s: list a server once", other, s.Name, dial)
+		place := canonical(cmp.Or(s.host, dial))
+		if other, ok := places[place]; ok {
+			return fmt.Errorf("servers %q and %q have the same address %s: list each server once", other, s.Name, dial)
 		}
-		dials[strings.ToLower(dial)] = s.Name
+		places[place] = s.Name
 	}
 	return nil
 }
 
-// provision prepares the server for being read.
+// canonical returns the one spelling of a host:port.
+func canonical(dial string) string {
+	if strings.Contains(dial, "{") {
+		return dial // the names of placeholders may differ in case only
+	}
+	if ap, err := netip.ParseAddrPort(dial); err == nil {
+		return ap.String()
+	}
+	return strings.ToLower(dial)
+}
+
+// provision prepares the server for being read. What is wrong with it beyond
+// its address, CheckServers tells.
 func (s *Server) provision(ctx caddy.Context, a *App) error {
+	if s == nil {
+		return nil
+	}
 	if s.Weight == nil {
 		one := 1.0
 		s.Weight = &one
-	}
-	if err := s.Check(); err != nil {
-		return err
 	}
 	scheme, dial, err := ParseAddress(s.Address)
 	if err != nil {
 		return err
 	}
 	s.dial = dial
-	s.url = (&url.URL{Scheme: scheme, Host: caddy.NewReplacer().ReplaceAll(dial, "")}).String()
+	s.host = caddy.NewReplacer().ReplaceAll(dial, "")
+	if s.host != dial {
+		if _, _, err := net.SplitHostPort(s.host); err != nil {
+			return fmt.Errorf("address %q is %q when Caddy starts, not host:port: is its environment variable set to one?", s.Address, s.host)
+		}
+	}
+	s.url = (&url.URL{Scheme: scheme, Host: s.host}).String()
 	s.Token = a.resolve(s.Token, fmt.Sprintf("the token of server %q", s.Name))
 	s.client, err = readingClient(ctx, s.TLS)
 	return err
@@ -181,9 +227,6 @@ func readingClient(ctx caddy.Context, tls *reverseproxy.TLSConfig) (*http.Client
 	ctx.OnCancel(t.CloseIdleConnections)
 	return &http.Client{Transport: t}, nil
 }
-
-// Names joins the servers' names for a sentence.
-func (a *App) Names() string { return a.names() }
 
 // list joins words as a sentence does.
 func list(words []string) string {

@@ -40,6 +40,10 @@ type Query struct {
 	// artwork is spread by. 0: no guess.
 	Alias uint64
 
+	// Near is the transcode id of a playback that a nameless start probably
+	// goes on with, so that it stays on that server.
+	Near string
+
 	// Writes says that only the one server will do that keeps what the
 	// request changes.
 	Writes bool

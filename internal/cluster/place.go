@@ -123,13 +123,18 @@ func (l *Ledger) placeAnywhere(q *Query, h *Hold, c *Client, set *Settings, cand
 	}
 	// PMS ends a client's former playback by itself, but only on the server
 	// that has it.
-	if c != nil && q.Client != "" {
-		if old := c.current(set.Idle, now); old != nil {
-			s := old.server
-			if i := usable(candidates, s); i >= 0 && !s.draining && !s.maintenance && !s.shunned(now) {
-				l.begin(q, h, c, s, LivePlayback, set, candidates, now)
-				return i, LivePlayback
-			}
+	var old *Playback
+	switch near := l.byTranscode[q.Near]; {
+	case c != nil && q.Client != "":
+		old = c.current(set.Idle, now)
+	case q.Near != "" && near != nil && near.live(set.Idle, now):
+		old = near
+	}
+	if old != nil {
+		s := old.server
+		if i := usable(candidates, s); i >= 0 && !s.draining && !s.maintenance && !s.shunned(now) {
+			l.begin(q, h, c, s, LivePlayback, set, candidates, now)
+			return i, LivePlayback
 		}
 	}
 	i, reason := l.choose(q, set, candidates, now)

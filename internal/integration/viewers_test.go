@@ -47,7 +47,9 @@ func watch(t *testing.T, ctx context.Context, v *plextest.Viewer) {
 	}
 	must("seek", v.Seek(ctx, 40))
 	must("timeline", v.Timeline(ctx, "playing"))
-	must("quality", v.ChangeQuality(ctx, 2000))
+	if v.Kind != plextest.DirectPlay {
+		must("quality", v.ChangeQuality(ctx, 2000))
+	}
 	must("segment", v.Segment(ctx, 41))
 	must("stop", v.Stop(ctx))
 	if got := v.Servers(); len(got) != 1 {

@@ -218,9 +218,6 @@ func ident(s string, escaped bool) string {
 // clean decodes a value where it is escaped, and returns "" for one that is
 // too long or holds control characters.
 func clean(s string, escaped bool, max int) string {
-	if len(s) <= max && isPlain(s) {
-		return s
-	}
 	if len(s) > 3*max {
 		return ""
 	}

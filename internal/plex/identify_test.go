@@ -157,9 +157,9 @@ func TestIdentifyIDs(t *testing.T) {
 			http.Header{"X-Plex-Session-Identifier": {"s"}}, IDs{Transcode: "5xsq5lodh1aivk9p54mmy448"}},
 		"percent-encoded in the path": {"/video/:/transcode/universal/session/a%20b/0/1.m4s", nil, IDs{Transcode: "a b"}},
 		"all in the query of Plex Web": {startTarget, nil, IDs{Transcode: "5xsq5lodh1aivk9p54mmy448",
-			Session: "83rdtmgdmn9hl047mk4rac6w", Client: "ecwh71kj68l3di7yloaa65v0"}},
+			Session: webSession, Client: webClient}},
 		"timeline of Plex Web has no transcode": {timelineTarget, nil,
-			IDs{Session: "83rdtmgdmn9hl047mk4rac6w", Client: "ecwh71kj68l3di7yloaa65v0"}},
+			IDs{Session: webSession, Client: webClient}},
 		"all in headers": {"/:/timeline", http.Header{"X-Plex-Session-Identifier": {"s"},
 			"X-Plex-Playback-Session-Id": {"p"}, "X-Plex-Client-Identifier": {"c"}}, IDs{Session: "s", Playback: "p", Client: "c"}},
 		"query in another letter case": {"/:/timeline?x-plex-session-identifier=s&X-PLEX-PLAYBACK-SESSION-ID=p" +
@@ -417,21 +417,25 @@ func newRequest(t testing.TB, method, target string) *http.Request {
 const (
 	segmentTarget = "/video/:/transcode/universal/session/5xsq5lodh1aivk9p54mmy448/1/0.m4s"
 
-	// webTail is what Plex Web appends to its requests, in its order [P §3.2].
-	webTail = "&X-Plex-Product=Plex%20Web&X-Plex-Version=4.116.1&X-Plex-Client-Identifier=ecwh71kj68l3di7yloaa65v0" +
-		"&X-Plex-Platform=Chrome&X-Plex-Platform-Version=120.0&X-Plex-Features=external-media%2Cindirect-media%2Chub-style-list" +
-		"&X-Plex-Model=bundled&X-Plex-Device=Linux&X-Plex-Device-Name=Chrome&X-Plex-Device-Screen-Resolution=1868x897%2C1920x1080" +
-		"&X-Plex-Token=REDACTED&X-Plex-Language=es&X-Plex-Session-Id=5bf08213-7349-4f73-8f79-08582f44b05d"
+	// webTail has the members Plex Web appends to its requests, in its order
+	// [P §3.2], with values of ours.
+	webTail = "&X-Plex-Product=Plex%20Web&X-Plex-Version=4.200.0&X-Plex-Client-Identifier=" + webClient +
+		"&X-Plex-Platform=Firefox&X-Plex-Platform-Version=130.0&X-Plex-Features=one-feature%2Canother-feature%2Cand-a-third" +
+		"&X-Plex-Model=bundled&X-Plex-Device=Linux&X-Plex-Device-Name=Firefox&X-Plex-Device-Screen-Resolution=1600x800%2C1600x900" +
+		"&X-Plex-Token=nobodys-token&X-Plex-Language=en&X-Plex-Session-Id=00000000-1111-2222-3333-444444444444"
 
-	timelineTarget = "/:/timeline?ratingKey=1&key=%2Flibrary%2Fmetadata%2F1&playbackTime=9004&playQueueItemID=9&state=playing&hasMDE=1" +
-		"&context=source%3Ahub.movie.recentlyadded&row=0&col=0&time=9000&duration=634000" + webTail +
-		"&X-Plex-Drm=widevine&X-Plex-Text-Format=plain&X-Plex-Provider-Version=5.1&X-Plex-Session-Identifier=83rdtmgdmn9hl047mk4rac6w"
+	webClient  = "aaaabbbbccccddddeeeeffff"
+	webSession = "gggghhhhiiiijjjjkkkkllll"
 
-	startTarget = "/video/:/transcode/universal/start.mpd?hasMDE=1&path=%2Flibrary%2Fmetadata%2F1&mediaIndex=0&partIndex=0&protocol=dash" +
-		"&fastSeek=1&directPlay=0&directStream=1&subtitleSize=100&audioBoost=100&location=lan&addDebugOverlay=0&autoAdjustQuality=0" +
-		"&directStreamAudio=1&mediaBufferSize=102400&session=5xsq5lodh1aivk9p54mmy448&subtitles=burn&Accept-Language=es" +
-		"&X-Plex-Session-Identifier=83rdtmgdmn9hl047mk4rac6w&X-Plex-Client-Profile-Extra=add-limitation%28scope%3DvideoCodec%26scopeName%3D%2A" +
-		"%26type%3DupperBound%26name%3Dvideo.frameRate%26value%3D60%26replace%3Dtrue%29&X-Plex-Incomplete-Segments=1" + webTail
+	timelineTarget = "/:/timeline?ratingKey=7&key=%2Flibrary%2Fmetadata%2F7&playbackTime=5000&playQueueItemID=3&state=playing&hasMDE=1" +
+		"&context=source%3Ahub.home.continue&row=2&col=4&time=60000&duration=5400000" + webTail +
+		"&X-Plex-Drm=widevine&X-Plex-Text-Format=plain&X-Plex-Provider-Version=7.0&X-Plex-Session-Identifier=" + webSession
+
+	startTarget = "/video/:/transcode/universal/start.mpd?hasMDE=1&path=%2Flibrary%2Fmetadata%2F7&mediaIndex=0&partIndex=0&protocol=dash" +
+		"&fastSeek=1&directPlay=0&directStream=1&subtitleSize=100&audioBoost=100&location=wan&addDebugOverlay=0&autoAdjustQuality=0" +
+		"&directStreamAudio=1&mediaBufferSize=50000&session=5xsq5lodh1aivk9p54mmy448&subtitles=burn&Accept-Language=en" +
+		"&X-Plex-Session-Identifier=" + webSession + "&X-Plex-Client-Profile-Extra=add-limitation%28scope%3DvideoCodec%26scopeName%3Dhevc" +
+		"%26type%3DupperBound%26name%3Dvideo.width%26value%3D1920%29&X-Plex-Incomplete-Segments=1" + webTail
 )
 
 func BenchmarkIdentify(b *testing.B) {

@@ -17,6 +17,8 @@ func TestQuery(t *testing.T) {
 		"empty value":                 {"path=&x=1", "path", ""},
 		"longer name":                 {"pathology=a", "path", ""},
 		"name in a value":             {"x=path=a", "path", ""},
+		"digits of every kind":        {"path=%6f%4F%F0%9f%98%80", "path", "oO😀"},
+		"not a digit, just after 9":   {"path=%3:", "path", ""},
 		"badly encoded":               {"path=%2", "path", ""},
 		"badly encoded digits":        {"path=%g0", "path", ""},
 		"semicolon stays":             {"path=a;b&c=d", "path", "a;b"},

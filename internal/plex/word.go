@@ -55,14 +55,3 @@ func isEscaped(s string) bool {
 	}
 	return false
 }
-
-// isPlain reports whether s is neither escaped nor holds control characters,
-// as nearly all ids are.
-func isPlain(s string) bool {
-	for ; len(s) >= 8; s = s[8:] {
-		if x := word(s); below8(x, ' ')|equal8(x, 0x7f)|equal8(x, '%')|equal8(x, '+') != 0 {
-			return false
-		}
-	}
-	return !hasControl(s) && !isEscaped(s)
-}

@@ -230,7 +230,7 @@ func TestForget(t *testing.T) {
 func TestThousands(t *testing.T) {
 	s := New(Config{Lag: -1, SegmentSize: 512, Speed: 1000})
 	var wg sync.WaitGroup
-	const clients, each = 20, 100
+	const clients, each = 20, 60
 	for c := range clients {
 		wg.Go(func() {
 			for n := range each {

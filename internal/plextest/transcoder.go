@@ -295,7 +295,7 @@ func (s *Server) serveStart(a *ask) {
 		static: a.query("context") == "static" || a.query("offlineTranscode") == "1",
 	}
 	if seconds, ok := a.number("offset"); ok && seconds > 0 {
-		j.offset = min(p.item.Duration, time.Duration(seconds*float64(time.Second)))
+		j.offset = min(p.item.Duration, time.Duration(seconds*1000+0.5)*time.Millisecond)
 	}
 	var began *row
 	if !j.static {

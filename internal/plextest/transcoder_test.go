@@ -276,6 +276,24 @@ func TestSegmentIsHeldUntilItExists(t *testing.T) {
 	})
 }
 
+func TestSeekOvertakesAHeldSegment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Config{Startup: 10 * time.Second})
+		get(s, startQuery("m3u8", HEVC, "T", "x", "c"))
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if w := get(s, segmentPath("T", 5)); w.Code != 200 || w.Body.Len() != 0 {
+				t.Errorf("overtaken: status %d, %d bytes", w.Code, w.Body.Len())
+			}
+		})
+		time.Sleep(time.Second)
+		if w := get(s, segmentPath("T", 400)); w.Code != 200 || w.Body.Len() == 0 {
+			t.Errorf("overtaking: status %d, %d bytes", w.Code, w.Body.Len())
+		}
+		wg.Wait()
+	})
+}
+
 func TestHeldSegmentOfAKilledSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{Startup: time.Minute})

@@ -49,6 +49,7 @@ type Viewer struct {
 	queue    string
 	segments []string // URLs of an HLS playlist
 	template string   // of DASH segments
+	count    int      // of DASH segments
 	part     part
 	stream   *stream
 
@@ -366,7 +367,8 @@ func (v *Viewer) begin(ctx context.Context, offset int) error {
 		return nil
 	case "http":
 		if offset > 0 {
-			q.Set("offset", strconv.Itoa(int((time.Duration(offset) * v.SegmentDuration).Seconds())))
+			seconds := (time.Duration(offset) * v.SegmentDuration).Seconds()
+			q.Set("offset", strconv.FormatFloat(seconds, 'f', -1, 64))
 		}
 		return v.tune(ctx, q, offset)
 	case "dash":
@@ -386,6 +388,7 @@ func (v *Viewer) begin(ctx context.Context, offset int) error {
 var (
 	mediaAttr    = regexp.MustCompile(`media="([^"]+)"`)
 	durationAttr = regexp.MustCompile(`<SegmentTemplate timescale="(\d+)" duration="(\d+)"`)
+	lengthAttr   = regexp.MustCompile(`mediaPresentationDuration="PT(\d+)H(\d+)M([\d.]+)S"`)
 	sessionPart  = regexp.MustCompile(`session/([^/]+)/`)
 )
 
@@ -406,6 +409,15 @@ func (v *Viewer) readMPD(ctx context.Context, mpd string) error {
 			v.SegmentDuration = time.Duration(length) * time.Second / time.Duration(scale)
 		}
 	}
+	l := lengthAttr.FindStringSubmatch(mpd)
+	if l == nil {
+		return errors.New("start: manifest without a duration")
+	}
+	hours, _ := strconv.Atoi(l[1])
+	minutes, _ := strconv.Atoi(l[2])
+	seconds, _ := strconv.ParseFloat(l[3], 64)
+	length := time.Duration(hours)*time.Hour + time.Duration(minutes)*time.Minute + time.Duration(seconds*1000+0.5)*time.Millisecond
+	v.count = int((length + v.SegmentDuration - 1) / v.SegmentDuration)
 	for _, rep := range v.representations() {
 		path := strings.NewReplacer("$RepresentationID$", rep, "$Number$.m4s", "header").Replace(v.template)
 		if err := v.segment(ctx, "header", path, rep, -1); err != nil {
@@ -493,6 +505,9 @@ func (v *Viewer) Segment(ctx context.Context, n int) error {
 	var err error
 	switch v.habits.protocol {
 	case "dash":
+		if n >= v.count {
+			return ErrEnd
+		}
 		reps := v.representations()
 		errs := make([]error, len(reps))
 		var wg sync.WaitGroup

@@ -147,10 +147,9 @@ func (v *Viewer) identify(what string, q url.Values, h http.Header) {
 	}
 	where := v.habits.place
 	if v.habits.xsi {
-		switch {
-		case v.Kind == Plezy && what == "timeline": // [P §3.3]
+		if v.Kind == Plezy && what == "timeline" { // [P §3.3]
 			h.Set("X-Plex-Session-Identifier", v.XSI)
-		default:
+		} else {
 			values = append(values, [2]string{"X-Plex-Session-Identifier", v.XSI})
 		}
 	}

@@ -3,9 +3,11 @@ package plextest
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -147,6 +149,43 @@ func TestWhatEachKindSends(t *testing.T) {
 	}
 }
 
+// TestPlacesOfIds looks at the requests themselves.
+func TestPlacesOfIds(t *testing.T) {
+	for kind, want := range map[ViewerKind][2]string{ // of decision and timeline
+		PlexWeb:     {"query", "query"},
+		Plezy:       {"query", "header"},
+		Mobile:      {"header", "header"},
+		PlexForKodi: {"", ""},
+	} {
+		var got [2]string
+		s := New(Config{})
+		srv := newHTTPServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			place := ""
+			switch {
+			case r.URL.Query().Has("X-Plex-Session-Identifier"):
+				place = "query"
+			case r.Header.Get("X-Plex-Session-Identifier") != "":
+				place = "header"
+			}
+			switch {
+			case r.URL.Path == "/:/timeline":
+				got[1] = place
+			case r.URL.Path == transcoder+"decision":
+				got[0] = place
+			}
+			s.ServeHTTP(w, r)
+		}))
+		v := NewViewer(kind, srv, "owner-token", HEVC, 21)
+		if err := errors.Join(v.Start(t.Context()), v.Timeline(t.Context(), "playing")); err != nil {
+			t.Error(err)
+		}
+		v.Close()
+		if got != want {
+			t.Errorf("%s: identifier in %q, want %q", kind, got, want)
+		}
+	}
+}
+
 func lastSlash(path string) int {
 	for i := len(path) - 1; i >= 0; i-- {
 		if path[i] == '/' {
@@ -210,6 +249,13 @@ func TestNextPlaybackOfTheDevice(t *testing.T) {
 
 const constantSession = constant
 
+func TestIdleConnectionsAreClosed(t *testing.T) {
+	s := pms(t, Config{})
+	if got := s.http.IdleTimeout; got != 20*time.Second {
+		t.Errorf("idle connections stay for %v", got)
+	}
+}
+
 func TestSeedsMakeIds(t *testing.T) {
 	seen := map[string]ViewerKind{}
 	for _, kind := range Kinds() {
@@ -253,41 +299,92 @@ func TestViewerNoticesTheWrongSegment(t *testing.T) {
 	}
 }
 
+// bubble serves s inside a synctest bubble, over connections without a network.
+func bubble(t *testing.T, s *Server, v *Viewer) {
+	t.Helper()
+	conns := make(pipes)
+	srv := &http.Server{Handler: s}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(conns)
+	}()
+	v.HTTP = &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		client, server := net.Pipe()
+		conns <- server
+		return client, nil
+	}}}
+	t.Cleanup(func() {
+		v.Close()
+		s.Close()
+		close(conns)
+		_ = srv.Close()
+		<-done
+	})
+}
+
+// pipes is a listener for net.Pipe.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	if c, ok := <-p; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+func (p pipes) Close() error   { return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
 func TestPlayTakesItsTime(t *testing.T) {
-	s := pms(t, Config{SegmentDuration: 50 * time.Millisecond})
-	for _, kind := range []ViewerKind{PlexWeb, MPVShim, MusicHTTP, DirectPlay} {
+	for _, kind := range Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
-			v := viewer(t, kind, s, 10)
-			v.SegmentDuration = 50 * time.Millisecond
-			begin := time.Now()
-			if err := v.Play(t.Context(), 500*time.Millisecond); err != nil {
-				t.Fatal(err)
-			}
-			if took := time.Since(begin); took < 500*time.Millisecond || took > 5*time.Second {
-				t.Errorf("took %v", took)
-			}
-			if v.position < 4 || v.position > 20 {
-				t.Errorf("half a second ended at segment %d, want about 10 and the buffer", v.position)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				s := New(Config{})
+				v := NewViewer(kind, "http://pms.example", "owner-token", kind.Item(), 10)
+				bubble(t, s, v)
+				begin := time.Now()
+				if err := v.Play(t.Context(), time.Minute); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(begin).Round(time.Second); took != time.Minute {
+					t.Errorf("took %v", took)
+				}
+				if v.position < 63 || v.position > 66 {
+					t.Errorf("a minute ended at segment %d, want 60 and the buffer", v.position)
+				}
+				timelines := 0
+				for _, o := range v.Observed() {
+					if o.What == "timeline" {
+						timelines++
+					}
+				}
+				if want := 7; timelines != want && timelines != want+1 && kind != PythonPlexAPI {
+					t.Errorf("%d timelines in a minute, want %d and the last", timelines, want-1)
+				}
+				if got := len(s.Jobs()); got != 0 && kind != PythonPlexAPI {
+					t.Errorf("%d encoders after the end", got)
+				}
+			})
 		})
 	}
 }
 
 func TestPlayEndsWithTheItem(t *testing.T) {
-	s := pms(t, Config{SegmentDuration: 20 * time.Millisecond, Items: []Item{{Title: "Short", DirectPlay: true, Duration: 200 * time.Millisecond}}})
-	for _, kind := range []ViewerKind{MPVShim, MusicHTTP, DirectPlay} {
-		v := viewer(t, kind, s, 11)
-		v.Item, v.SegmentDuration = "1", 20*time.Millisecond
-		begin := time.Now()
-		if err := v.Play(t.Context(), time.Minute); err != nil {
-			t.Errorf("%s: %v", kind, err)
-		}
-		if v.position != 9 {
-			t.Errorf("%s: ended at segment %d", kind, v.position)
-		}
-		if time.Since(begin) > 10*time.Second {
-			t.Errorf("%s: did not notice the end", kind)
-		}
+	for _, kind := range []ViewerKind{PlexWeb, MPVShim, MusicHTTP, DirectPlay} {
+		t.Run(string(kind), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := New(Config{Items: []Item{{Title: "Short", DirectPlay: true, Duration: 10 * time.Second}}})
+				v := NewViewer(kind, "http://pms.example", "owner-token", "1", 11)
+				bubble(t, s, v)
+				begin := time.Now()
+				if err := v.Play(t.Context(), time.Minute); err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(begin); took > 12*time.Second || v.position != 9 {
+					t.Errorf("took %v and ended at segment %d", took, v.position)
+				}
+			})
+		})
 	}
 }
 
@@ -349,13 +446,14 @@ func TestPatience(t *testing.T) {
 	t.Run("a server that comes back with its port is found", func(t *testing.T) {
 		s := pms(t, Config{SegmentDuration: 50 * time.Millisecond})
 		v := viewer(t, MusicHTTP, s, 16)
+		v.SegmentDuration = 50 * time.Millisecond // nothing tells it
 		if err := errors.Join(v.Start(t.Context()), v.Segment(t.Context(), 3)); err != nil {
 			t.Fatal(err)
 		}
 		addr := s.Addr()
 		s.Close()
 		time.AfterFunc(300*time.Millisecond, func() { _ = s.StartOn(addr) })
-		if err := v.endure(t.Context(), 4); err != nil {
+		if err := v.endure(t.Context(), 40); err != nil {
 			t.Error(err)
 		}
 	})

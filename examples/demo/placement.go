@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/plexlb/caddy-plexlb/internal/plextest"
+)
+
+// placement is a playback that began, or something else worth a line.
+type placement struct {
+	at     time.Duration
+	client string
+	title  string
+	work   string
+	server string
+	reason string
+
+	// Load per weight of each server if the playback had gone there; nil if
+	// too much happened at once to say.
+	scores []float64
+	chosen int // index of server in it
+
+	note string // instead of all that
+}
+
+// misplaced reports whether another server had more room. Servers count as
+// equally full when the difference is less than one idle client makes, of
+// which only the balancer knows.
+func (p placement) misplaced() bool {
+	return p.scores != nil && p.scores[p.chosen]-slices.Min(p.scores) > directCost
+}
+
+// sentence is the placement in plain output.
+func (p placement) sentence() string {
+	if p.note != "" {
+		return p.note
+	}
+	return fmt.Sprintf("%s plays %s (%s) on %s: %s", p.client, p.title, p.work, p.server, p.reason)
+}
+
+// because says a value of X-Plexlb-Reason in plain words.
+func because(reason string) string {
+	switch reason {
+	case "least_load":
+		return "most room"
+	case "pinned":
+		return "plays there"
+	case "live_playback", "client_server":
+		return "client there"
+	case "adopted":
+		return "found there"
+	case "server_lost":
+		return "other is gone"
+	case "overflow":
+		return "all are full"
+	case "":
+		return "not said"
+	}
+	return strings.ReplaceAll(reason, "_", " ")
+}
+
+// clients are how people call the kinds of viewers.
+var clients = map[plextest.ViewerKind]string{
+	plextest.PlexWeb:       "Plex Web",
+	plextest.PlexWebMusic:  "Plex Web music",
+	plextest.PlexForKodi:   "Plex for Kodi",
+	plextest.OpenPHT:       "OpenPHT",
+	plextest.PlexKodi:      "PlexKodiConnect",
+	plextest.PlexConnect:   "PlexConnect",
+	plextest.MPVShim:       "Plex MPV Shim",
+	plextest.Plezy:         "Plezy",
+	plextest.PlexAPIRust:   "plex-api-rs",
+	plextest.PythonPlexAPI: "python-plexapi",
+	plextest.Mobile:        "Plex for iOS",
+	plextest.MusicHTTP:     "Plexamp",
+	plextest.DirectPlay:    "Plex HTPC",
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/plexlb/caddy-plexlb/internal/plextest"
+)
+
+const (
+	seats = 30              // viewers at any time
+	burst = 2 * time.Second // in which the first ones come
+	extra = 6               // viewers who come after the strangers
+)
+
+// library is what there is to watch, on every server: the numbers are those
+// of plextest.HEVC, Remux, Direct and Track.
+var library = func() []plextest.Item {
+	var items []plextest.Item
+	add := func(it plextest.Item, titles ...string) {
+		for _, t := range titles {
+			it.Title, it.Duration = t, 3*time.Hour
+			items = append(items, it)
+		}
+	}
+	add(plextest.Item{}, "Night Ferry", "Glass Orchard", "Low Tide", "Salt Roads",
+		"Paper Moons", "Ninth Floor", "Amber Line", "Cold Harbour")
+	add(plextest.Item{Codec: "h264"}, "Dust & Denim", "Two Umbrellas", "The Lodger's Cat", "Mill Lane")
+	add(plextest.Item{Codec: "h264", DirectPlay: true}, "Blue Kettle", "Sundays", "Left Luggage", "Tin Whistle")
+	add(plextest.Item{Type: "track", DirectPlay: true}, "Slow Train Waltz", "Harbour Song", "Rain in May", "Lantern Rag")
+	return items
+}()
+
+// pick chooses what a viewer of this kind plays: mostly films that need a
+// transcode.
+func pick(kind plextest.ViewerKind, n int) (item string) {
+	first := 1
+	count := 8
+	switch kind {
+	case plextest.DirectPlay:
+		first, count = 13, 4
+	case plextest.PlexWebMusic, plextest.MusicHTTP:
+		first, count = 17, 4
+	default:
+		if n%7 == 3 {
+			first, count = 9, 4
+		}
+	}
+	return strconv.Itoa(first + n%count)
+}
+
+// audience is everybody who watches.
+type audience struct {
+	url     string
+	witness *witness
+	begin   time.Time
+	all     sync.WaitGroup
+
+	mu    sync.Mutex
+	count int                     // viewers so far
+	here  map[*plextest.Viewer]int // and how much of what they saw has been read
+	fresh []placement             // not shown yet
+	tally tally
+}
+
+// tally is what came of it.
+type tally struct {
+	viewers   int // now
+	playbacks int
+	starts    map[string]int // by server
+	judged    int            // starts the witness can speak about
+	misplaced int
+	segments  int
+	slowest   time.Duration // wait for a segment
+	failed    int           // requests
+	moved     int           // playbacks that changed server
+	problems  []string
+}
+
+func newAudience(url string, servers []*server) *audience {
+	return &audience{
+		url:     url,
+		witness: &witness{servers: servers},
+		begin:   time.Now(),
+		here:    make(map[*plextest.Viewer]int),
+		tally:   tally{starts: make(map[string]int)},
+	}
+}
+
+func (a *audience) elapsed() time.Duration { return time.Since(a.begin) }
+
+// wait returns when all have left.
+func (a *audience) wait() { a.all.Wait() }
+
+// come lets the viewers arrive. They leave and others follow until ctx ends.
+// Their evening is stretched or squeezed to length.
+func (a *audience) come(ctx context.Context, length time.Duration) {
+	scaled := func(seconds float64) time.Duration { return time.Duration(seconds / 60 * float64(length)) }
+	for i := range seats {
+		a.all.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(i), 1))
+			pause := burst * time.Duration(i) / seats
+			for first := true; sleep(ctx, pause); first = false {
+				a.watch(ctx, first, scaled(20+80*r.Float64()))
+				pause = scaled(1 + 2*r.Float64())
+			}
+		})
+	}
+	a.all.Go(func() {
+		for sleep(ctx, length/2) {
+			a.bypass(ctx, a.witness.servers[1], scaled)
+			if !sleep(ctx, time.Until(a.begin.Add(a.elapsed().Truncate(length)+length))) {
+				return
+			}
+		}
+	})
+}
+
+// bypass has people watch on one server directly for a while, and more viewers
+// come to us while they do.
+func (a *audience) bypass(ctx context.Context, s *server, scaled func(float64) time.Duration) {
+	a.witness.disturb()
+	ids := s.AddBypass(strangers)
+	a.tell(placement{note: fmt.Sprintf("%d transcodes start on %s past the balancer", strangers, s.name)})
+	if !sleep(ctx, settling) {
+		return
+	}
+	for range extra {
+		a.all.Go(func() { a.watch(ctx, false, scaled(15)) })
+		if !sleep(ctx, scaled(0.5)) {
+			return
+		}
+	}
+	if !sleep(ctx, scaled(12)) {
+		return
+	}
+	a.witness.disturb()
+	s.EndBypass(ids...)
+	a.tell(placement{note: fmt.Sprintf("the %d transcodes on %s end", strangers, s.name)})
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// watch is one viewer, from the choice of a film to the end of the evening.
+func (a *audience) watch(ctx context.Context, first bool, d time.Duration) {
+	a.mu.Lock()
+	n := a.count
+	a.count++
+	a.mu.Unlock()
+	kinds := plextest.Kinds()
+	kind := kinds[n*5%len(kinds)]
+	if kind == plextest.PythonPlexAPI {
+		// It never says that it stops: its transcodes would pile up.
+		d = 24 * time.Hour
+		if !first {
+			kind = plextest.PlexWeb
+		}
+	}
+	v := plextest.NewViewer(kind, a.url, token, pick(kind, n), uint64(n))
+	a.mu.Lock()
+	a.here[v] = 0
+	a.mu.Unlock()
+	err := a.sit(ctx, v, d)
+	v.Close()
+
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	failed := a.tally.failed
+	a.read(v)
+	delete(a.here, v)
+	if err != nil && ctx.Err() == nil && a.tally.failed == failed {
+		a.complain(v, err)
+	}
+}
