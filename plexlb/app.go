@@ -258,7 +258,7 @@ func (a *App) keep(ctx context.Context) {
 	var tended time.Time
 	for {
 		now := time.Now()
-		a.state.clock.Store(&now)
+		a.state.ledger.Now(now)
 		if now.Sub(tended) >= time.Second {
 			tended = now
 			a.state.ledger.Tick(now)

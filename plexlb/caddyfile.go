@@ -1,293 +1,316 @@
 package plexlb
 
 import (
-	"encoding/json"
 	"math"
-	"regexp"
-	"slices"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/caddyserver/caddy/v2/modules/caddytls"
+	"go.uber.org/zap"
 )
 
 // UnmarshalCaddyfile sets up the app from Caddyfile tokens. Syntax:
 //
 //	plexlb {
-//		token             <token>
-//		server            <name> <address> {
+//		token <token>
+//		server <name> <address> {
 //			weight             <number>
 //			max_transcodes     <number>
 //			token              <token>
 //			machine_identifier <id>
 //			tls_insecure_skip_verify
 //			tls_server_name    <name>
-//			tls_trust_pool     <module> { … }
+//			tls_trust_pool     <module> [...]
 //		}
-//		mode              separate
-//		mode              replicated <primary>
-//		poll_interval     <duration>
-//		poll_timeout      <duration>
-//		notifications     on|off
+//		mode separate | replicated <primary>
+//		poll_interval <duration>
+//		poll_timeout  <duration>
+//		notifications on|off
 //		cost {
 //			gpu    <number>
 //			cpu    <number>
 //			copy   <number>
 //			client <number>
 //		}
-//		idle              <duration>
-//		slow_start        <duration>
-//		overflow          least|reject
+//		idle       <duration>
+//		slow_start <duration>|off
+//		overflow   least|reject
 //	}
+//
+// There is one server line for every Plex Media Server.
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume option name
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.Errf("unexpected %q: the global option plexlb takes its settings in a block", d.Val())
 	}
 	mode := at(d)
 	seen := make(map[string]bool)
 	for d.NextBlock(0) {
 		word := d.Val()
-		if word != "server" && seen[word] {
-			return d.Errf("%s already specified", word)
+		if word != "server" {
+			if err := once(d, seen); err != nil {
+				return err
+			}
 		}
-		seen[word] = true
+		var err error
 		switch word {
 		case "token":
-			if err := parseToken(d, &a.Token); err != nil {
-				return err
-			}
+			a.Token, err = UnmarshalToken(d)
 		case "server":
-			s, err := parseServer(d)
-			if err != nil {
-				return err
-			}
-			a.Servers = append(a.Servers, s)
-			if err := CheckServers(a.Servers); err != nil {
-				return s.parsed.WrapErr(err)
-			}
+			err = a.unmarshalServer(d)
 		case "mode":
 			mode = at(d)
-			args := d.RemainingArgs()
-			if len(args) == 0 {
-				return d.ArgErr()
-			}
-			a.Mode = args[0]
-			switch {
-			case a.Mode == ModeReplicated && len(args) == 2:
-				a.Primary = args[1]
-			case a.Mode == ModeReplicated && len(args) < 2:
-				return d.Err("mode replicated needs a primary: name the server that keeps the library and watch state")
-			case len(args) > 1:
-				return d.ArgErr()
-			}
+			err = a.unmarshalMode(d)
 		case "poll_interval":
-			if err := parseDuration(d, &a.PollInterval); err != nil {
-				return err
-			}
+			a.PollInterval, err = duration(d, "5s")
 		case "poll_timeout":
-			if err := parseDuration(d, &a.PollTimeout); err != nil {
-				return err
-			}
-		case "idle":
-			if err := parseDuration(d, &a.Idle); err != nil {
-				return err
-			}
-		case "slow_start":
-			if d.CountRemainingArgs() == 1 && d.NextArg() {
-				if d.Val() == "off" || d.Val() == "0" {
-					a.SlowStart = -1
-					break
-				}
-				d.Prev()
-			}
-			if err := parseDuration(d, &a.SlowStart); err != nil {
-				return err
-			}
+			a.PollTimeout, err = duration(d, "3s")
 		case "notifications":
-			var word string
-			if !d.AllArgs(&word) {
-				return d.ArgErr()
-			}
-			if word != "on" && word != "off" {
-				return d.Errf("notifications is on or off, not %q", word)
-			}
-			on := word == "on"
+			var answer string
+			answer, err = oneOf(d, "on", "off")
+			on := answer == "on"
 			a.Notifications = &on
 		case "cost":
-			if err := a.parseCost(d); err != nil {
-				return err
-			}
+			err = a.unmarshalCost(d)
+		case "idle":
+			a.Idle, err = duration(d, "4m")
+		case "slow_start":
+			a.SlowStart, err = durationOrOff(d, "30s")
 		case "overflow":
-			if !d.AllArgs(&a.Overflow) {
-				return d.ArgErr()
-			}
-			if a.Overflow != OverflowLeast && a.Overflow != OverflowReject {
-				return d.Errf("unknown overflow %q: use least or reject", a.Overflow)
-			}
+			a.Overflow, err = oneOf(d, OverflowLeast, OverflowReject)
 		default:
-			return d.Errf("unrecognized subdirective %q", word)
+			return d.Errf("unrecognized subdirective %q: the global option plexlb has cost, idle, mode, notifications, overflow, poll_interval, poll_timeout, server, slow_start and token", word)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	// Servers may come after the mode that names one.
+	// The primary may be listed after the mode that names it.
 	if err := a.check(); err != nil {
 		return mode.WrapErr(err)
 	}
 	return nil
 }
 
-// unsetToken is a placeholder that nothing ever fills: what Caddy leaves of
-// `token {$VARIABLE}` when the variable is not set is a word without an
-// argument, which Provision shall warn of like of any token that turns out
-// empty.
-const unsetToken = "{plexlb.unset_token}"
-
-func parseToken(d *caddyfile.Dispenser, to *string) error {
-	if d.CountRemainingArgs() > 1 {
-		return d.ArgErr()
-	}
-	if !d.NextArg() || d.Val() == "" {
-		*to = unsetToken
-		return nil
-	}
-	*to = d.Val()
-	return nil
-}
-
-// serverName is what can be a word of a Caddyfile and a label.
-var serverName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-
-func parseServer(d *caddyfile.Dispenser) (*Server, error) {
-	s := &Server{parsed: at(d)}
+func (a *App) unmarshalServer(d *caddyfile.Dispenser) error {
+	line := at(d)
 	args := d.RemainingArgs()
-	if len(args) != 2 {
-		return nil, d.Errf("a server has a name and an address: server plex1 192.168.1.10:32400")
+	switch {
+	case len(args) > 2:
+		return d.Errf("unexpected %q: a server has one name and one address; its settings go into a block", args[2])
+	case len(args) < 2:
+		return d.Err("a server has a name and an address: server plex1 192.168.1.10:32400; if there is a {$VARIABLE} in the line, is it set?")
 	}
-	s.Name, s.Address = args[0], args[1]
+	s := &Server{Name: args[0], Address: args[1]}
+	if err := CheckServers(append(a.Servers, s)); err != nil {
+		return line.WrapErr(err)
+	}
+	a.Servers = append(a.Servers, s)
+
+	tls := new(reverseproxy.TLSConfig)
 	seen := make(map[string]bool)
-	tls := func() *reverseproxy.TLSConfig {
-		if s.TLS == nil {
-			s.TLS = new(reverseproxy.TLSConfig)
-		}
-		return s.TLS
-	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		word := d.Val()
-		if seen[word] {
-			return nil, d.Errf("%s already specified", word)
+		if err := once(d, seen); err != nil {
+			return err
 		}
-		seen[word] = true
+		switch word {
+		case "tls_insecure_skip_verify", "tls_server_name", "tls_trust_pool":
+			s.TLS = tls
+		}
+		line := at(d)
+		var err error
 		switch word {
 		case "weight":
-			w, err := parseNumber(d, "weight")
-			if err != nil {
-				return nil, err
-			}
-			s.Weight = &w
-			if err := s.Check(); err != nil {
-				return nil, d.WrapErr(err)
-			}
+			s.Weight, err = number(d, "4", "use a number greater than 0, such as 0.5 or 4")
 		case "max_transcodes":
-			var word string
-			if !d.AllArgs(&word) {
-				return nil, d.ArgErr()
+			var arg string
+			if arg, err = value(d, "6"); err != nil {
+				break
 			}
-			n, err := strconv.Atoi(word)
-			if err != nil || n < 1 {
-				return nil, d.Errf("max_transcodes %q is not a number of transcodes: use 1 or more, or leave it out for no limit", word)
+			n, bad := strconv.Atoi(arg)
+			if bad != nil || n < 1 {
+				return d.Errf("max_transcodes is %q: use a whole number from 1, or leave it out for no limit", arg)
 			}
 			s.MaxTranscodes = n
 		case "token":
-			if err := parseToken(d, &s.Token); err != nil {
-				return nil, err
-			}
+			s.Token, err = UnmarshalToken(d)
 		case "machine_identifier":
-			if !d.AllArgs(&s.MachineIdentifier) {
-				return nil, d.ArgErr()
-			}
+			s.MachineIdentifier, err = value(d, "<machineIdentifier that the server's /identity shows>")
 		case "tls_insecure_skip_verify":
 			if d.NextArg() {
-				return nil, d.ArgErr()
+				return d.Errf("tls_insecure_skip_verify takes no value: remove %q", d.Val())
 			}
-			tls().InsecureSkipVerify = true
+			tls.InsecureSkipVerify = true
 		case "tls_server_name":
-			if !d.AllArgs(&tls().ServerName) {
-				return nil, d.ArgErr()
-			}
+			tls.ServerName, err = value(d, "<name that the server's certificate holds>")
 		case "tls_trust_pool":
-			if !d.NextArg() {
-				return nil, d.ArgErr()
-			}
-			module := d.Val()
-			unm, err := caddyfile.UnmarshalModule(d, "tls.ca_pool.source."+module)
-			if err != nil {
-				return nil, err
-			}
-			tls().CARaw = caddyconfig.JSONModuleObject(unm, "provider", module, nil)
+			tls.CARaw, err = trustPool(d)
 		default:
-			return nil, d.Errf("unrecognized subdirective %q of a server", word)
+			return d.Errf("unrecognized subdirective %q: a server has machine_identifier, max_transcodes, tls_insecure_skip_verify, tls_server_name, tls_trust_pool, token and weight", word)
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.check(); err != nil {
+			return line.WrapErr(err)
 		}
 	}
-	return s, nil
+	return nil
 }
 
-func (a *App) parseCost(d *caddyfile.Dispenser) error {
+func trustPool(d *caddyfile.Dispenser) ([]byte, error) {
+	if !d.NextArg() {
+		return nil, d.Err("tls_trust_pool needs a module: tls_trust_pool file <certificate of the authority>")
+	}
+	name := d.Val()
+	m, err := caddyfile.UnmarshalModule(d, "tls.ca_pool.source."+name)
+	if err != nil {
+		return nil, err
+	}
+	ca, ok := m.(caddytls.CA)
+	if !ok {
+		return nil, d.Errf("module %q is not a pool of certificate authorities", name)
+	}
+	return caddyconfig.JSONModuleObject(ca, "provider", name, nil), nil
+}
+
+func (a *App) unmarshalMode(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	switch {
+	case len(args) == 0:
+		return d.Err("mode needs a value: mode separate, or mode replicated <primary>")
+	case args[0] == ModeSeparate && len(args) > 1:
+		return d.Errf("mode separate has no primary: remove %q, or use mode replicated", args[1])
+	case args[0] == ModeReplicated && len(args) > 2:
+		return d.Errf("mode replicated has one primary: remove %q", args[2])
+	case args[0] != ModeSeparate && args[0] != ModeReplicated:
+		return d.Errf("unknown mode %q: use separate or replicated", args[0])
+	}
+	a.Mode = args[0]
+	if len(args) > 1 {
+		a.Primary = args[1]
+	}
+	return nil
+}
+
+func (a *App) unmarshalCost(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.Errf("unexpected %q: cost takes a block with gpu, cpu, copy and client", d.Val())
 	}
 	a.Cost = new(Cost)
+	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := once(d, seen); err != nil {
+			return err
+		}
 		to, ok := map[string]**float64{
 			"gpu": &a.Cost.GPU, "cpu": &a.Cost.CPU, "copy": &a.Cost.Copy, "client": &a.Cost.Client,
 		}[d.Val()]
 		if !ok {
-			return d.Errf("unknown cost %q: use gpu, cpu, copy or client", d.Val())
+			return d.Errf("unrecognized subdirective %q: cost has gpu, cpu, copy and client", d.Val())
 		}
-		if *to != nil {
-			return d.Errf("cost %s already specified", d.Val())
-		}
+		const hint = "use a number from 0, such as 0.1 or 2"
 		word := d.Val()
-		x, err := parseNumber(d, word)
+		x, err := number(d, "2", hint)
 		if err != nil {
 			return err
 		}
-		if x < 0 {
-			return d.Errf("cost %s is %v: a cost cannot be less than 0", word, x)
+		if *x < 0 {
+			return d.Errf("%s is %v: %s", word, *x, hint)
 		}
-		*to = &x
+		*to = x
 	}
 	return nil
 }
 
-func parseNumber(d *caddyfile.Dispenser, what string) (float64, error) {
-	var word string
-	if !d.AllArgs(&word) {
-		return 0, d.ArgErr()
+// UnmarshalToken reads the token behind the word at which d stands. There is
+// none if it is an environment variable that is not set, as in
+//
+//	token {$PLEX_TOKEN}
+//
+// which gives a warning: the servers are balanced all the same.
+func UnmarshalToken(d *caddyfile.Dispenser) (string, error) {
+	args := d.RemainingArgs()
+	switch {
+	case len(args) > 1:
+		return "", d.Err("token takes one value: token <X-Plex-Token>")
+	case len(args) == 0 || args[0] == "":
+		caddy.Log().Named("config.adapter.caddyfile").Warn("token is empty; is its environment variable set?",
+			zap.String("file", d.File()), zap.Int("line", d.Line()))
+		return "", nil
 	}
-	x, err := strconv.ParseFloat(word, 64)
-	if err != nil || math.IsNaN(x) || math.IsInf(x, 0) {
-		return 0, d.Errf("%s %q is not a number", what, word)
-	}
-	return x, nil
+	return args[0], nil
 }
 
-func parseDuration(d *caddyfile.Dispenser, to *caddy.Duration) error {
-	what := d.Val()
-	var word string
-	if !d.AllArgs(&word) {
-		return d.ArgErr()
+// once refuses a subdirective that its block already holds.
+func once(d *caddyfile.Dispenser, seen map[string]bool) error {
+	switch {
+	case d.Val() == "{":
+		return d.Err("unexpected block: what stands before it takes none")
+	case seen[d.Val()]:
+		return d.Errf("%s is given twice: keep one of them", d.Val())
 	}
-	x, err := caddy.ParseDuration(word)
+	seen[d.Val()] = true
+	return nil
+}
+
+// value reads the one argument of the subdirective at which d stands.
+func value(d *caddyfile.Dispenser, example string) (string, error) {
+	word := d.Val()
+	args := d.RemainingArgs()
+	if len(args) != 1 || args[0] == "" {
+		return "", d.Errf("%s takes one value: %s %s", word, word, example)
+	}
+	return args[0], nil
+}
+
+func oneOf(d *caddyfile.Dispenser, this, that string) (string, error) {
+	word := d.Val()
+	arg, err := value(d, this)
+	if err == nil && arg != this && arg != that {
+		err = d.Errf("%s is %q: use %s or %s", word, arg, this, that)
+	}
+	return arg, err
+}
+
+func number(d *caddyfile.Dispenser, example, hint string) (*float64, error) {
+	word := d.Val()
+	arg, err := value(d, example)
 	if err != nil {
-		return d.Errf("%s %q is not a duration, such as 5s or 4m", what, word)
+		return nil, err
 	}
-	if x <= 0 {
-		return d.Errf("%s must be greater than 0", what)
+	x, err := strconv.ParseFloat(arg, 64)
+	if err != nil || math.IsNaN(x) || math.IsInf(x, 0) {
+		return nil, d.Errf("%s is %q: %s", word, arg, hint)
 	}
-	*to = caddy.Duration(x)
-	return nil
+	return &x, nil
+}
+
+func duration(d *caddyfile.Dispenser, example string) (caddy.Duration, error) {
+	word := d.Val()
+	arg, err := value(d, example)
+	if err != nil {
+		return 0, err
+	}
+	x, err := caddy.ParseDuration(arg)
+	if err != nil || x <= 0 {
+		return 0, d.Errf("%s is %q: use a duration greater than 0 with its unit, such as %s", word, arg, example)
+	}
+	return caddy.Duration(x), nil
+}
+
+func durationOrOff(d *caddyfile.Dispenser, example string) (caddy.Duration, error) {
+	if args := d.CountRemainingArgs(); args == 1 && d.NextArg() {
+		if d.Val() == "off" {
+			return -1, nil
+		}
+		d.Prev()
+	}
+	return duration(d, example+" or off")
 }
 
 // at returns a dispenser that stands where d does, for an error that is found
@@ -305,35 +328,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume directive name
 	h.Servers = d.RemainingArgs()
 	if d.NextBlock(0) {
-		return d.Err("plexlb_session takes no block: the servers' settings are in the global option plexlb")
+		return d.Err("plexlb_session takes no block: the servers' settings are in the global option plexlb, those of the proxy in reverse_proxy")
 	}
 	return nil
-}
-
-// FromJSON returns the app that a config holds, for directives that expand to
-// its servers.
-func FromJSON(raw json.RawMessage) (*App, error) {
-	a := new(App)
-	if err := json.Unmarshal(raw, a); err != nil {
-		return nil, err
-	}
-	return a, nil
-}
-
-// Pick returns the servers with the given names, all of them if there are none.
-// It returns the first name that is unknown, too.
-func (a *App) Pick(names []string) (servers []*Server, unknown string) {
-	if len(names) == 0 {
-		return a.Servers, ""
-	}
-	for _, name := range names {
-		i := slices.IndexFunc(a.Servers, func(s *Server) bool { return s.Name == name })
-		if i < 0 {
-			return nil, name
-		}
-		servers = append(servers, a.Servers[i])
-	}
-	return servers, ""
 }
 
 // Interface guards

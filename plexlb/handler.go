@@ -69,6 +69,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // ServeHTTP sends the request on with what is known about its playback.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if id := plex.SegmentID(r); id != "" {
+		return h.serveSegment(w, r, next, id)
+	}
 	l := takeLease(h.app, w)
 	defer l.end() // runs even when the proxy panics because a player hung up
 	r = l.begin(h.site, r)
@@ -103,8 +106,29 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.share(l, r, body)
 	}
 	h.report(l, err)
+	return l.later(err)
+}
+
+// serveSegment is ServeHTTP for the requests that are nearly all there are. They
+// carry nothing but a transcode id, so nothing is held for them or learnt from
+// them.
+func (h *Handler) serveSegment(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, id string) error {
+	l := takeLease(h.app, w)
+	l.beginSegment(id)
+	l.labels = describe(r, l)
+	err := next.ServeHTTP(l, r)
+	if err != nil {
+		err = l.later(err)
+	}
+	l.endSegment() // not after a panic: there is nothing to give back
+	return err
+}
+
+// later tells the client of a request that could not be served when to come
+// back.
+func (l *Lease) later(err error) error {
 	if err != nil && (l.reason == cluster.AllFull || l.reason == cluster.ServerGone) {
-		w.Header().Set("Retry-After", "5")
+		l.Header().Set("Retry-After", "5")
 	}
 	return err
 }

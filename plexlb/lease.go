@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/plexlb/caddy-plexlb/internal/cluster"
@@ -26,7 +25,7 @@ type Lease struct {
 	request plex.Request
 	query   cluster.Query
 	hold    cluster.Hold
-	repl    *caddy.Replacer
+	labels  *labels
 
 	server    *cluster.Server   // to which the request was sent last
 	reason    cluster.Reason    // why there
@@ -74,8 +73,12 @@ func (a *App) Borrow(r *http.Request) *Lease {
 		return l
 	}
 	l := &Lease{app: a, borrowed: true}
-	l.begin("", r)
-	l.giveBack()
+	if id := plex.SegmentID(r); id != "" {
+		l.beginSegment(id)
+	} else {
+		l.begin("", r)
+		l.giveBack()
+	}
 	caddyhttp.SetVar(r.Context(), leaseVar, l)
 	return l
 }
@@ -94,21 +97,39 @@ func (l *Lease) giveBack() {
 // it returns may have got a transcode id of ours.
 func (l *Lease) begin(site string, r *http.Request) *http.Request {
 	l.request = plex.Identify(r)
-	st := l.app.state
-	if l.request.Kind == plex.Segment && l.request.Transcode != "" {
-		l.segment = true
-		l.query.Role = cluster.Follow
-		l.query.Transcode = l.request.Transcode
-		l.hold.Server = st.ledger.FindSegment(l.request.Transcode, st.now())
-	} else {
-		l.ask(site, r)
-		if l.query.Role == cluster.Start && l.query.Transcode == "" {
-			r = l.nameTranscode(r)
-		}
-		l.hold = st.ledger.Find(&l.query, time.Now())
+	l.ask(site, r)
+	if l.query.Role == cluster.Start && l.query.Transcode == "" {
+		r = l.nameTranscode(r)
 	}
-	l.describe(r)
+	l.hold = l.app.state.ledger.Find(&l.query, time.Now())
+	if l.hold.Server != nil {
+		l.reason = cluster.Pinned
+	}
+	l.labels = describe(r, l)
 	return r
+}
+
+// beginSegment is begin for a segment.
+func (l *Lease) beginSegment(id string) {
+	st := l.app.state
+	l.segment = true
+	l.request.Kind = plex.Segment
+	l.query.Role = cluster.Follow
+	l.query.Transcode = id
+	if l.hold.Server = st.ledger.FindSegment(id); l.hold.Server != nil {
+		l.reason = cluster.Pinned
+	}
+}
+
+// endSegment resets what beginSegment and the policy have set.
+func (l *Lease) endSegment() {
+	if l.hold.Server == nil || len(l.tried) > 0 {
+		return // it was placed; let it go rather than clean it up
+	}
+	l.ResponseWriter, l.labels, l.server, l.hold.Server = nil, nil, nil, nil
+	l.query.Transcode, l.query.Role, l.reason = "", 0, 0
+	l.request.Kind, l.segment, l.status = 0, false, 0
+	leases.Put(l)
 }
 
 // ask puts the request in the ledger's terms.
@@ -263,62 +284,14 @@ func (l *Lease) Place(candidates []cluster.Candidate) int {
 	if i >= 0 {
 		l.server = candidates[i].Server
 	}
-	l.say()
+	l.labels.correct(l.server, reason)
 	l.giveBack()
 	return i
 }
 
-// describe sets the placeholders.
-func (l *Lease) describe(r *http.Request) {
-	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if !ok {
-		return
-	}
-	l.repl = repl
-	repl.Set("http.plexlb.kind", classes[l.request.Class()])
-	repl.Set("http.plexlb.session", l.query.Name())
-	if l.hold.Server != nil {
-		l.reason = cluster.Pinned
-		repl.Set("http.plexlb.server", l.hold.Server.Label())
-	} else {
-		repl.Set("http.plexlb.server", "")
-	}
-	repl.Set("http.plexlb.reason", reasons[l.reason])
-}
-
-// say corrects the placeholders after a placement.
-func (l *Lease) say() {
-	if l.repl == nil {
-		return
-	}
-	if l.server != nil {
-		l.repl.Set("http.plexlb.server", l.server.Label())
-	} else {
-		l.repl.Set("http.plexlb.server", "")
-	}
-	l.repl.Set("http.plexlb.reason", reasons[l.reason])
-}
-
-// classes and reasons hold the words boxed once.
-var (
-	classes = make(map[string]any)
-	reasons = make(map[cluster.Reason]any)
-)
-
-func init() {
-	for _, c := range Kinds {
-		classes[c] = c
-	}
-	for r := cluster.Nowhere; r <= cluster.ServerGone; r++ {
-		reasons[r] = r.String()
-	}
-}
-
 // end gives back what the request held and draws the conclusions.
 func (l *Lease) end() {
-	if !l.segment {
-		l.settle()
-	}
+	l.settle()
 	tried := l.tried[:0]
 	clear(l.tried)
 	*l = Lease{tried: tried}

@@ -16,7 +16,7 @@ func init() {
 	caddy.RegisterModule(Match{})
 }
 
-// Kinds are what the matcher can tell apart.
+// Kinds are the words for what a request is to Plex.
 var Kinds = []string{"start", "segment", "part", "timeline", "control", "browse", "write"}
 
 // Match matches requests by what they are to Plex. The kinds are:
@@ -44,11 +44,7 @@ func (Match) CaddyModule() caddy.ModuleInfo {
 //	plex <kinds...>
 func (m *Match) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	for d.Next() {
-		kinds := d.RemainingArgs()
-		if len(kinds) == 0 {
-			return d.ArgErr()
-		}
-		*m = append(*m, kinds...)
+		*m = append(*m, d.RemainingArgs()...)
 		if err := m.Validate(); err != nil {
 			return d.WrapErr(err)
 		}
@@ -59,11 +55,14 @@ func (m *Match) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// Validate refuses kinds that do not exist.
+// Validate refuses a matcher without kinds, and kinds that do not exist.
 func (m Match) Validate() error {
+	if len(m) == 0 {
+		return fmt.Errorf("matcher plex needs a kind of request: use one or more of %s", list(Kinds))
+	}
 	for _, k := range m {
 		if !slices.Contains(Kinds, k) {
-			return fmt.Errorf("unknown kind %q: use %s", k, list(Kinds))
+			return fmt.Errorf("unknown kind %q: use one or more of %s", k, list(Kinds))
 		}
 	}
 	return nil

@@ -60,6 +60,9 @@ const defaultPort = "32400"
 // ParseAddress splits a server's address into its scheme and its host:port.
 // Placeholders stay as they are.
 func ParseAddress(address string) (scheme, dial string, err error) {
+	if address == "" {
+		return "", "", errors.New("the address is missing: use host:port of the Plex Media Server, such as 192.168.1.10:32400")
+	}
 	scheme, rest, isURL := strings.Cut(address, "://")
 	if !isURL {
 		scheme, rest = "http", address
@@ -123,12 +126,12 @@ func (s *Server) check() error {
 		return errors.New("a server has no name: give it one, such as plex1")
 	case !serverName.MatchString(s.Name):
 		return fmt.Errorf("server name %q: use letters, digits, dots, dashes and underscores, beginning with a letter or digit", s.Name)
-	case s.Address == "":
-		return fmt.Errorf("server %q has no address: use host:port of the Plex Media Server, such as 192.168.1.10:32400", s.Name)
 	case s.MaxTranscodes < 0:
 		return fmt.Errorf("max_transcodes of server %q is %d: use 1 or more, or leave it out for no limit", s.Name, s.MaxTranscodes)
 	case s.Weight != nil && !(*s.Weight > 0 && *s.Weight <= math.MaxFloat32):
 		return fmt.Errorf("weight of server %q is %v: use a number greater than 0, such as 0.5 or 4", s.Name, *s.Weight)
+	case !machineIdentifier.MatchString(s.MachineIdentifier):
+		return fmt.Errorf("machine_identifier of server %q is %q: use the letters and digits that http://<server>/identity shows", s.Name, s.MachineIdentifier)
 	}
 	scheme, _, err := ParseAddress(s.Address)
 	if err != nil {
@@ -142,6 +145,9 @@ func (s *Server) check() error {
 
 // serverName is what can be a word of a Caddyfile and a label.
 var serverName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+// machineIdentifier is what a placeholder is not: nothing would fill it.
+var machineIdentifier = regexp.MustCompile(`^[A-Za-z0-9-]*$`)
 
 // CheckServers reports what is wrong with the servers, each by itself and all
 // together.

@@ -2,7 +2,6 @@ package plexlb
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -15,10 +14,6 @@ import (
 type state struct {
 	ledger *cluster.Ledger
 
-	// clock is the time as of late, for the requests that are too many and
-	// too alike to ask for the exact one.
-	clock atomic.Pointer[time.Time]
-
 	sessions sessionNames
 	choices  choices
 
@@ -26,7 +21,7 @@ type state struct {
 	apps []*App // started and not stopped; the last one's settings are in force
 }
 
-// clockStep is how far the state's clock may be behind.
+// clockStep is how far the ledger's time may be behind for a segment.
 const clockStep = 100 * time.Millisecond
 
 var states = caddy.NewUsagePool()
@@ -35,10 +30,7 @@ const stateKey = "plexlb"
 
 func loadState() (*state, error) {
 	v, _, err := states.LoadOrNew(stateKey, func() (caddy.Destructor, error) {
-		now := time.Now()
-		s := &state{ledger: cluster.NewLedger(now)}
-		s.clock.Store(&now)
-		return s, nil
+		return &state{ledger: cluster.NewLedger(time.Now())}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -54,8 +46,6 @@ func releaseState() error {
 // Destruct has nothing to do: the state owns no goroutine and no connection,
 // and late requests may still use it.
 func (s *state) Destruct() error { return nil }
-
-func (s *state) now() time.Time { return *s.clock.Load() }
 
 // prepare applies the settings of an app that has not started, unless another
 // one is running.

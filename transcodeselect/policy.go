@@ -143,19 +143,20 @@ func others(pool reverseproxy.UpstreamPool, u *reverseproxy.Upstream) bool {
 func (p *LeastTranscodes) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume policy name
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.Errf("unexpected %q: least_transcodes takes its settings in a block", d.Val())
 	}
+	seen := false
 	for d.NextBlock(0) {
-		switch d.Val() {
-		case "token":
-			if p.Token != "" {
-				return d.Err("token already specified")
-			}
-			if !d.AllArgs(&p.Token) {
-				return d.ArgErr()
-			}
-		default:
-			return d.Errf("unrecognized subdirective %q", d.Val())
+		if d.Val() != "token" {
+			return d.Errf("unrecognized subdirective %q: least_transcodes has only token", d.Val())
+		}
+		if seen {
+			return d.Err("token is given twice: keep one of them")
+		}
+		seen = true
+		var err error
+		if p.Token, err = plexlb.UnmarshalToken(d); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -63,15 +63,11 @@ func Identify(r *http.Request) (q Request) {
 	if r.URL == nil {
 		return q
 	}
-	if r.Method == http.MethodGet {
-		// nearly all requests end here, so this asks for segments before
-		// anything else and builds nothing it does not need
-		if typ, id, ok := segmentOf(r.URL.Path); ok && len(id) <= maxID && !hasControl(id) {
-			q.Kind = Segment
-			q.Music = isMusic(typ)
-			q.Transcode = id
-			return q
-		}
+	if typ, id := segmentRequest(r); id != "" && !hasControl(id) {
+		q.Kind = Segment
+		q.Music = isMusic(typ)
+		q.Transcode = id
+		return q
 	}
 	p := locate(r.URL.Path)
 	q.Kind, q.Writes, q.Music = p.kind, p.writes, p.music
@@ -85,6 +81,29 @@ func Identify(r *http.Request) (q Request) {
 	q.readQuery(r.URL.RawQuery)
 	q.readHeader(r.Header)
 	return q
+}
+
+// SegmentID returns the transcode id of a segment request, empty for any other
+// and for segment requests of an odd form, which Identify tells. Nearly all
+// requests are such, and this does no more than it must: the id is for looking
+// up, and unlike those of Identify may hold control characters.
+func SegmentID(r *http.Request) string {
+	if r.URL == nil {
+		return ""
+	}
+	_, id := segmentRequest(r)
+	return id
+}
+
+func segmentRequest(r *http.Request) (typ, id string) {
+	if r.Method != http.MethodGet {
+		return "", ""
+	}
+	typ, id, ok := segmentOf(r.URL.Path)
+	if !ok || len(id) > maxID {
+		return "", ""
+	}
+	return typ, id
 }
 
 // as returns the kind and the effect of the place under another method than

@@ -6,11 +6,13 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -297,6 +299,9 @@ func TestPlayQueuesStayOnTheirServer(t *testing.T) {
 	if got := asOwner(a, first).Code; got != 200 {
 		t.Errorf("own queue: status %d", got)
 	}
+	if make(b) == first {
+		t.Error("two servers made the same queue")
+	}
 	if got := asOwner(b, first).Code; got != 404 {
 		t.Errorf("another server's queue: status %d", got)
 	}
@@ -462,6 +467,10 @@ func TestCloseLeavesNothing(t *testing.T) {
 	time.Sleep(100 * time.Millisecond)
 	s.Close()
 	wg.Wait()
+	_ = ws.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := ws.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a websocket outlives the server: %v", err)
+	}
 	_ = ws.Close()
 	tr.CloseIdleConnections()
 	for deadline := time.Now().Add(5 * time.Second); ; {

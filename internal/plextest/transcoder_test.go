@@ -354,6 +354,10 @@ func TestEncoderOverTime(t *testing.T) {
 		if c := tree(t, asOwner(s, "/")); c["transcoderActiveVideoSessions"] != 0.0 {
 			t.Errorf("a complete transcode is active")
 		}
+		get(s, segmentPath("T", 10)) // before what this encoder began with
+		if got := session(); got["complete"] != false {
+			t.Errorf("working once more: %v", got)
+		}
 	})
 }
 
