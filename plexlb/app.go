@@ -150,6 +150,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("server %q: %v", s.Name, err)
 		}
 	}
+	// Last, as two addresses may turn out to be the same.
 	if err := a.check(); err != nil {
 		return err
 	}
@@ -201,19 +202,21 @@ func (a *App) check() error {
 	if a.Overflow != "" && a.Overflow != OverflowLeast && a.Overflow != OverflowReject {
 		return fmt.Errorf("unknown overflow %q: use least or reject", a.Overflow)
 	}
-	for what, d := range map[string]caddy.Duration{
-		"poll_interval": a.PollInterval, "poll_timeout": a.PollTimeout, "idle": a.Idle,
-	} {
-		if d < 0 {
-			return fmt.Errorf("%s must be greater than 0", what)
+	for _, d := range []struct {
+		what  string
+		value caddy.Duration
+	}{{"poll_interval", a.PollInterval}, {"poll_timeout", a.PollTimeout}, {"idle", a.Idle}} {
+		if d.value < 0 {
+			return fmt.Errorf("%s must be greater than 0", d.what)
 		}
 	}
-	if a.Cost != nil {
-		for what, c := range map[string]*float64{
-			"gpu": a.Cost.GPU, "cpu": a.Cost.CPU, "copy": a.Cost.Copy, "client": a.Cost.Client,
-		} {
-			if c != nil && *c < 0 {
-				return fmt.Errorf("cost %s is %v: a cost cannot be less than 0", what, *c)
+	if c := a.Cost; c != nil {
+		for _, c := range []struct {
+			what  string
+			value *float64
+		}{{"gpu", c.GPU}, {"cpu", c.CPU}, {"copy", c.Copy}, {"client", c.Client}} {
+			if c.value != nil && *c.value < 0 {
+				return fmt.Errorf("cost %s is %v: a cost cannot be less than 0", c.what, *c.value)
 			}
 		}
 	}
@@ -311,13 +314,10 @@ func (a *App) settings() (cluster.Settings, []cluster.ServerSettings) {
 		Reject:     a.Overflow == OverflowReject,
 	}
 	if c := a.Cost; c != nil {
-		for to, from := range map[*float64]*float64{
-			&set.Costs.GPU: c.GPU, &set.Costs.CPU: c.CPU, &set.Costs.Copy: c.Copy, &set.Costs.Client: c.Client,
-		} {
-			if from != nil {
-				*to = *from
-			}
-		}
+		set.Costs.GPU = or(c.GPU, set.Costs.GPU)
+		set.Costs.CPU = or(c.CPU, set.Costs.CPU)
+		set.Costs.Copy = or(c.Copy, set.Costs.Copy)
+		set.Costs.Client = or(c.Client, set.Costs.Client)
 	}
 	servers := make([]cluster.ServerSettings, 0, len(a.Servers))
 	for _, s := range a.Servers {
@@ -326,6 +326,13 @@ func (a *App) settings() (cluster.Settings, []cluster.ServerSettings) {
 		})
 	}
 	return set, servers
+}
+
+func or(x *float64, otherwise float64) float64 {
+	if x == nil {
+		return otherwise
+	}
+	return *x
 }
 
 // Ledger is what the selection policy asks.

@@ -3,6 +3,7 @@ package plexlb
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,7 +64,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("unknown server %q: use one of %s, or add it to option plexlb", name, h.app.names())
 		}
 	}
-	h.site = strings.Join(h.Servers, " ")
+	h.site = strings.Join(slices.Sorted(slices.Values(h.Servers)), " ")
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -37,7 +38,7 @@ const (
 type copied struct {
 	server *Server
 	method string
-	uri    string
+	url    url.URL // path and query, to the letter
 	header http.Header
 	body   []byte
 }
@@ -50,7 +51,7 @@ func copyOf(r *http.Request, body []byte) copied {
 	}
 	// Not our own address, which the server may trust more than the viewer's.
 	h.Set("X-Forwarded-For", clientIP(r))
-	return copied{method: r.Method, uri: r.URL.RequestURI(), header: h, body: body}
+	return copied{method: r.Method, url: *r.URL, header: h, body: body}
 }
 
 // send sends a copy and reports whether the server accepted it.
@@ -61,8 +62,7 @@ func (c copied) send(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	// To the letter: Plex's paths and queries do not survive normalising.
-	r.URL.Opaque = "//" + r.URL.Host + c.uri
+	r.URL.Path, r.URL.RawPath, r.URL.RawQuery = c.url.Path, c.url.RawPath, c.url.RawQuery
 	r.Header = c.header.Clone()
 	res, err := c.server.client.Do(r)
 	if err != nil {

@@ -30,10 +30,11 @@ func main() {
 		os.Exit(2)
 	}
 
-	// SIGPIPE too: Caddy shall not outlive a demo whose reader went away.
-	ctx, stop := signal.NotifyContext(context.Background(),
-		os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	// A reader who goes away ends the demo by an error of its output, so that
+	// Caddy does not outlive it.
+	signal.Ignore(syscall.SIGPIPE)
 	if err := run(ctx, o, newShow(os.Stdout)); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
@@ -59,7 +60,7 @@ func run(ctx context.Context, o options, s show) (err error) {
 		return fmt.Errorf("making a folder for Caddy's files: %w", err)
 	}
 	defer func() {
-		if err == nil {
+		if err == nil || !hasLog(dir) {
 			_ = os.RemoveAll(dir)
 		}
 	}()
@@ -138,10 +139,11 @@ func play(ctx context.Context, o options, s show, servers []*server, c *caddy) (
 		if n%5 == 0 {
 			f.tally = a.collect()
 		}
-		shown := s.tell(a.news())
+		var shown error
 		if n%5 == 0 {
-			shown = errors.Join(shown, s.draw(f))
+			shown = s.draw(f)
 		}
+		shown = errors.Join(shown, s.tell(a.news()))
 		select {
 		case <-ticks.C:
 			on = shown == nil && (o.stay || f.elapsed < o.length)
@@ -150,7 +152,7 @@ func play(ctx context.Context, o options, s show, servers []*server, c *caddy) (
 		case <-c.done:
 			on = false
 			if ctx.Err() == nil {
-				died = fmt.Errorf("Caddy ended by itself; %s", c.lastWords())
+				died = fmt.Errorf("lost Caddy, which ended by itself; %s", c.lastWords())
 			}
 		}
 	}

@@ -29,8 +29,14 @@ type placement struct {
 // misplaced reports whether another server had more room. Servers count as
 // equally full when the difference is less than one idle client makes, of
 // which only the balancer knows.
-func (p placement) misplaced() bool {
-	return p.scores != nil && p.scores[p.chosen]-slices.Min(p.scores) > directCost
+func (p placement) misplaced() bool { return p.excess() > directCost }
+
+// excess is how much fuller the chosen server is than the best one, per weight.
+func (p placement) excess() float64 {
+	if p.scores == nil {
+		return 0
+	}
+	return p.scores[p.chosen] - slices.Min(p.scores)
 }
 
 // sentence is the placement in plain output.
@@ -38,7 +44,23 @@ func (p placement) sentence() string {
 	if p.note != "" {
 		return p.note
 	}
-	return fmt.Sprintf("%s plays %s (%s) on %s: %s", p.client, p.title, p.work, p.server, p.reason)
+	s := fmt.Sprintf("%s plays %s (%s) on %s: %s", p.client, p.title, p.work, p.server, p.reason)
+	if p.scores == nil {
+		return s
+	}
+	s += fmt.Sprintf(" (%.2f", p.scores[p.chosen])
+	joint := ", not "
+	for i, score := range p.scores {
+		if i != p.chosen {
+			s += fmt.Sprintf("%s%.2f", joint, score)
+			joint = " or "
+		}
+	}
+	s += ")"
+	if p.misplaced() {
+		s += ", misplaced"
+	}
+	return s
 }
 
 // because says a value of X-Plexlb-Reason in plain words.

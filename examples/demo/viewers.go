@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -29,11 +27,11 @@ var library = func() []plextest.Item {
 			items = append(items, it)
 		}
 	}
-	add(plextest.Item{}, "Night Ferry", "Glass Orchard", "Low Tide", "Salt Roads",
+	add(plextest.Item{}, "Night Ferry", "Glass Garden", "Low Tide", "Salt Roads",
 		"Paper Moons", "Ninth Floor", "Amber Line", "Cold Harbour")
-	add(plextest.Item{Codec: "h264"}, "Dust & Denim", "Two Umbrellas", "The Lodger's Cat", "Mill Lane")
+	add(plextest.Item{Codec: "h264"}, "Dust & Denim", "Two Hats", "Lodger's Cat", "Mill Lane")
 	add(plextest.Item{Codec: "h264", DirectPlay: true}, "Blue Kettle", "Sundays", "Left Luggage", "Tin Whistle")
-	add(plextest.Item{Type: "track", DirectPlay: true}, "Slow Train Waltz", "Harbour Song", "Rain in May", "Lantern Rag")
+	add(plextest.Item{Type: "track", DirectPlay: true}, "Train Waltz", "Harbour Song", "Rain in May", "Lantern Rag")
 	return items
 }()
 
@@ -63,24 +61,10 @@ type audience struct {
 	all     sync.WaitGroup
 
 	mu    sync.Mutex
-	count int                     // viewers so far
-	here  map[*plextest.Viewer]int // and how much of what they saw has been read
-	fresh []placement             // not shown yet
+	count int // viewers so far
+	here  map[*plextest.Viewer]*guest
+	fresh []placement // not shown yet
 	tally tally
-}
-
-// tally is what came of it.
-type tally struct {
-	viewers   int // now
-	playbacks int
-	starts    map[string]int // by server
-	judged    int            // starts the witness can speak about
-	misplaced int
-	segments  int
-	slowest   time.Duration // wait for a segment
-	failed    int           // requests
-	moved     int           // playbacks that changed server
-	problems  []string
 }
 
 func newAudience(url string, servers []*server) *audience {
@@ -88,7 +72,7 @@ func newAudience(url string, servers []*server) *audience {
 		url:     url,
 		witness: &witness{servers: servers},
 		begin:   time.Now(),
-		here:    make(map[*plextest.Viewer]int),
+		here:    make(map[*plextest.Viewer]*guest),
 		tally:   tally{starts: make(map[string]int)},
 	}
 }
@@ -107,7 +91,7 @@ func (a *audience) come(ctx context.Context, length time.Duration) {
 			r := rand.New(rand.NewPCG(uint64(i), 1))
 			pause := burst * time.Duration(i) / seats
 			for first := true; sleep(ctx, pause); first = false {
-				a.watch(ctx, first, scaled(20+80*r.Float64()))
+				a.watch(ctx, first, scaled(5+65*r.Float64()))
 				pause = scaled(1 + 2*r.Float64())
 			}
 		})
@@ -127,7 +111,7 @@ func (a *audience) come(ctx context.Context, length time.Duration) {
 func (a *audience) bypass(ctx context.Context, s *server, scaled func(float64) time.Duration) {
 	a.witness.disturb()
 	ids := s.AddBypass(strangers)
-	a.tell(placement{note: fmt.Sprintf("%d transcodes start on %s past the balancer", strangers, s.name)})
+	a.tell(fmt.Sprintf("%d transcodes start on %s past the balancer", strangers, s.name))
 	if !sleep(ctx, settling) {
 		return
 	}
@@ -142,7 +126,7 @@ func (a *audience) bypass(ctx context.Context, s *server, scaled func(float64) t
 	}
 	a.witness.disturb()
 	s.EndBypass(ids...)
-	a.tell(placement{note: fmt.Sprintf("the %d transcodes on %s end", strangers, s.name)})
+	a.tell(fmt.Sprintf("these %d transcodes on %s end", strangers, s.name))
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
@@ -170,18 +154,106 @@ func (a *audience) watch(ctx context.Context, first bool, d time.Duration) {
 		}
 	}
 	v := plextest.NewViewer(kind, a.url, token, pick(kind, n), uint64(n))
+	g := &guest{name: clients[kind] + ", " + titleOf(v.Item)}
 	a.mu.Lock()
-	a.here[v] = 0
+	a.here[v] = g
 	a.mu.Unlock()
 	err := a.sit(ctx, v, d)
 	v.Close()
 
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	failed := a.tally.failed
-	a.read(v)
+	a.tally.read(v, g)
 	delete(a.here, v)
-	if err != nil && ctx.Err() == nil && a.tally.failed == failed {
-		a.complain(v, err)
+	if err != nil && ctx.Err() == nil && !g.failed {
+		a.tally.complain(g.name + ": " + err.Error())
 	}
+}
+
+// sit starts, watches for d and stops. The end of ctx makes the viewer vanish.
+func (a *audience) sit(ctx context.Context, v *plextest.Viewer, d time.Duration) error {
+	cost := float64(gpuCost) // a film may always need a transcode
+	if v.Kind == plextest.PlexWebMusic || v.Kind == plextest.MusicHTTP {
+		cost = copyCost
+	}
+	l := a.witness.before()
+	err := v.Start(ctx)
+	p := a.placement(v)
+	p.scores = a.witness.after(l, p.server, cost)
+	if err != nil {
+		return err
+	}
+	a.placed(p)
+
+	enough, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	err = v.Play(enough, 2*d)
+	if enough.Err() == nil || ctx.Err() != nil {
+		return err
+	}
+	l = a.witness.before()
+	defer a.witness.after(l, "", 0)
+	return v.Stop(ctx)
+}
+
+// placement is what the answers so far tell a viewer.
+func (a *audience) placement(v *plextest.Viewer) placement {
+	p := placement{at: a.elapsed(), client: clients[v.Kind], title: titleOf(v.Item), work: "direct"}
+	for _, o := range v.Observed() {
+		if o.What == "decision" || o.What == "start" {
+			p.server, p.reason = o.Balancer, because(o.Reason)
+			break
+		}
+	}
+	p.chosen = a.witness.index(p.server)
+	if p.chosen < 0 {
+		return p
+	}
+	for _, j := range a.witness.servers[p.chosen].Jobs() {
+		if j.TSID == v.TSID {
+			p.work = works[j.Kind]
+		}
+	}
+	return p
+}
+
+var works = map[string]string{"gpu": "GPU", "cpu": "CPU", "copy": "copy"}
+
+func titleOf(item string) string {
+	n, _ := strconv.Atoi(item)
+	return library[n-1].Title
+}
+
+// placed notes that a playback has begun.
+func (a *audience) placed(p placement) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.fresh = append(a.fresh, p)
+	a.tally.place(p)
+}
+
+func (a *audience) tell(note string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.fresh = append(a.fresh, placement{at: a.elapsed(), note: note})
+}
+
+// news returns what happened since the last call.
+func (a *audience) news() []placement {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	fresh := a.fresh
+	a.fresh = nil
+	return fresh
+}
+
+// collect returns what all viewers saw so far.
+func (a *audience) collect() tally {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for v, g := range a.here {
+		a.tally.read(v, g)
+	}
+	a.tally.viewers = len(a.here)
+	return a.tally.clone()
 }

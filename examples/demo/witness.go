@@ -15,10 +15,10 @@ const settling = 2 * time.Second
 type witness struct {
 	servers []*server
 
-	mu     sync.Mutex
-	going  int       // starts and stops under way
-	turn   int       // counts them
-	quiet  time.Time // the balancer may not know everything before
+	mu    sync.Mutex
+	going int       // starts and stops under way
+	turn  int       // counts them
+	quiet time.Time // the balancer may not know everything before
 }
 
 // look is what the witness saw before a start or stop.

@@ -1,0 +1,13 @@
+//go:build !(linux || darwin || freebsd || netbsd || openbsd || dragonfly)
+
+package main
+
+import (
+	"os"
+	"os/exec"
+)
+
+func detach(*exec.Cmd) {}
+
+// terminalSize never finds a terminal: the demo prints plain lines then.
+func terminalSize(*os.File) (width, height int, ok bool) { return 0, 0, false }
