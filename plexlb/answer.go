@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"maps"
 	"net/http"
+	"time"
 
 	"github.com/plexlb/caddy-plexlb/internal/plex"
 )
@@ -41,7 +42,17 @@ func (l *Lease) WriteHeader(status int) {
 		l.held = true
 		return
 	}
+	if l.query.Begins && status < 400 {
+		l.accepted()
+	}
 	l.ResponseWriter.WriteHeader(status)
+}
+
+// accepted confirms what begins with this answer, which may take hours to its
+// end, and goes on holding it.
+func (l *Lease) accepted() {
+	l.settle()
+	l.hold = l.app.state.ledger.Find(&l.query, time.Now())
 }
 
 func (l *Lease) holds(status int) bool {

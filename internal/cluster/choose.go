@@ -22,8 +22,8 @@ func (o Option) Score() float64 { return (o.Load + o.Cost) / o.Weight }
 // Exclusion says why a server is out of a choice.
 type Exclusion uint8
 
-// The reasons to leave a server out. Shunned and Maintenance are opinions:
-// they do not count when they would leave less than half of the servers.
+// The reasons to leave a server out. Shunned and Maintenance are opinions, see
+// temper.
 const (
 	In          Exclusion = iota
 	Down                  // Caddy does not send requests there
@@ -68,24 +68,33 @@ func Best(options []Option, key uint64) int {
 	return best
 }
 
-// temper takes the opinions back that would leave less than half of the
-// servers to choose from: when much fails at once, the fault is rarely with
-// each server.
+// temper takes opinions back when much fails at once, for then the fault is
+// rarely with each server: Shunned when less than half of the servers are left
+// to choose from, Maintenance, which PMS itself says, when none is.
 func temper(options []Option) {
-	left, opinions := 0, false
+	left, shunned, maintained := 0, 0, 0
 	for i := range options {
 		switch options[i].Out {
 		case In:
 			left++
-		case Maintenance, Shunned:
-			opinions = true
+		case Shunned:
+			shunned++
+		case Maintenance:
+			maintained++
 		}
 	}
-	if !opinions || 2*left >= len(options) {
-		return
+	if shunned > 0 && 2*left < len(options) {
+		readmit(options, Shunned)
+		left += shunned
 	}
+	if maintained > 0 && left == 0 {
+		readmit(options, Maintenance)
+	}
+}
+
+func readmit(options []Option, out Exclusion) {
 	for i := range options {
-		if out := options[i].Out; out == Maintenance || out == Shunned {
+		if options[i].Out == out {
 			options[i].Out = In
 		}
 	}

@@ -7,5 +7,6 @@
 // itself is one function over plain values, [Best].
 //
 // The package knows neither Caddy nor HTTP nor Plex's wire forms, and has no
-// clock: every call that depends on time takes it.
+// clock: calls that depend on time take it, and segments, which are too many for
+// that, go by what [Ledger.Now] was told.
 package cluster

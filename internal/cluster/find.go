@@ -66,9 +66,14 @@ type Hold struct {
 	// Server is where the request belongs; nil: to be placed.
 	Server *Server
 
-	playback   *Playback // held
-	client     *Client   // held if heldClient
-	heldClient bool
+	at       time.Duration // when the request came
+	playback *Playback     // held
+	client   *Client
+	held     *Client // the client, if it is held
+	foreign  bool    // the playback is not the asking client's
+
+	decided bool // the answer said
+	work    Work // that this is what it costs
 }
 
 // Settled reports whether the request belongs to something that a server has
@@ -81,21 +86,22 @@ func (h *Hold) Settled() bool {
 }
 
 // FindSegment is Find for a request that carries nothing but a transcode id:
-// by far the most frequent one, it takes and leaves nothing.
-func (l *Ledger) FindSegment(transcode string, now time.Time) *Server {
-	at := l.since(now)
+// by far the most frequent one, it takes and leaves nothing. Its playback is
+// stamped with the time that the ledger was last told.
+func (l *Ledger) FindSegment(transcode string) *Server {
+	// An idle playback is not given up before it is forgotten: its server
+	// either still has the session or answers as for any unknown one.
+	if len(transcode) <= pinned {
+		return l.transcodes.touch(transcode, l.told.Load())
+	}
 	l.mu.RLock()
-	p := l.byTranscode[transcode]
+	defer l.mu.RUnlock()
+	p := l.transcodes.get(transcode)
 	if p == nil {
-		l.mu.RUnlock()
 		return nil
 	}
-	s := p.server
-	l.mu.RUnlock()
-	// An idle one is not given up before it is forgotten: its server either
-	// still has the session or answers as for any unknown one.
-	p.seen.Store(int64(at))
-	return s
+	p.touch(time.Duration(l.told.Load()) * time.Second)
+	return p.server
 }
 
 // Find looks up where a request belongs and holds it there.
@@ -104,18 +110,35 @@ func (l *Ledger) Find(q *Query, now time.Time) Hold {
 	set := l.settings.Load()
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	var h Hold
+	h := Hold{at: at}
 	p, c := l.locate(q, set, at)
 	switch {
 	case p != nil && p.follows(q, set, at):
 		h.Server = p.server
-		h.hold(p, at)
+		h.hold(p, q, at)
 		h.see(c, at)
 	case c != nil && !set.Replicated:
-		h.Server = c.server
 		h.see(c, at)
+		if c.server != nil && !l.unknown(q) && !c.leaves(q, set.Idle, at) {
+			h.Server = c.server
+		}
 	}
 	return h
+}
+
+// unknown reports whether a request that follows no playback of ours should
+// make one, or may be about one that only its server knows.
+func (l *Ledger) unknown(q *Query) bool {
+	switch q.Role {
+	case Start:
+		return true
+	case Stream:
+		return q.any()
+	case Follow, Inquire:
+		j, _ := l.strangers.find(q)
+		return j != nil
+	}
+	return false
 }
 
 // follows reports whether a request goes where the playback is.
@@ -134,28 +157,11 @@ func (p *Playback) follows(q *Query, set *Settings, now time.Duration) bool {
 	return true
 }
 
-// named reports whether the request carries one of the playback's own names,
-// rather than only its device's.
-func (p *Playback) named(q *Query) bool {
-	if q.Transcode != "" {
-		if p.ids.Transcode == q.Transcode {
-			return true
-		}
-		for _, id := range p.older {
-			if id == q.Transcode {
-				return true
-			}
-		}
-	}
-	return q.Session != "" && (q.Session == p.ids.Session || q.Session == p.ids.Playback) ||
-		q.Playback != "" && (q.Playback == p.ids.Playback || q.Playback == p.ids.Session)
-}
-
 // hold keeps p as long as the request is under way.
-func (h *Hold) hold(p *Playback, now time.Duration) {
+func (h *Hold) hold(p *Playback, q *Query, now time.Duration) {
 	p.touch(now)
 	p.holds.Add(1)
-	h.playback = p
+	h.playback, h.foreign = p, p.foreign(q)
 }
 
 // see notes the client as present, and holds it until it is confirmed.
@@ -164,13 +170,14 @@ func (h *Hold) see(c *Client, now time.Duration) {
 		return
 	}
 	c.touch(now)
-	if h.heldClient {
-		return
-	}
 	h.client = c
-	if !c.confirmed.Load() {
+	if h.held != nil && h.held != c {
+		h.held.holds.Add(-1)
+		h.held = nil
+	}
+	if h.held == nil && !c.confirmed.Load() {
 		c.holds.Add(1)
-		h.heldClient = true
+		h.held = c
 	}
 }
 
@@ -180,7 +187,7 @@ func (h *Hold) see(c *Client, now time.Duration) {
 func (l *Ledger) locate(q *Query, set *Settings, now time.Duration) (*Playback, *Client) {
 	var p *Playback
 	if q.Transcode != "" {
-		p = l.byTranscode[q.Transcode]
+		p = l.transcodes.get(q.Transcode)
 	}
 	if p == nil && q.Session != "" {
 		p = l.bySession[q.Session]
@@ -199,31 +206,11 @@ func (l *Ledger) locate(q *Query, set *Settings, now time.Duration) (*Playback, 
 			c = st.byAlias[q.Alias]
 		}
 	}
-	if c != nil && c.idle(clientLife*set.Idle, now) {
+	if c != nil && c.expired(set.Idle, now) {
 		c = nil
 	}
 	if p == nil && c != nil && q.Client != "" {
 		p = c.latest(q.Role, set.Idle, now)
 	}
 	return p, c
-}
-
-// latest is the client's playback that a request means which names none.
-func (c *Client) latest(role Role, idle, now time.Duration) *Playback {
-	switch {
-	case c.pending != nil && role == Stream:
-		return c.pending // the file that was just decided on
-	case c.playback != nil && c.playback.live(idle, now):
-		return c.playback
-	case c.pending != nil:
-		return c.pending
-	case c.playback != nil && !c.playback.expired(idle, now):
-		return c.playback // late requests of an ended one
-	}
-	return nil
-}
-
-// named reports whether the ids name a playback, rather than only a device.
-func (ids *IDs) named() bool {
-	return ids.Transcode != "" || ids.Session != "" || ids.Playback != ""
 }

@@ -1,9 +1,13 @@
 package cluster
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 const (
-	// A reservation that no good reading confirms is dropped after this.
+	// A reservation is dropped when a reading that began this long after it
+	// does not show it.
 	reservationLife = 20 * time.Second
 
 	// An entry that ended is remembered this long: PMS may still list it
@@ -16,6 +20,10 @@ const (
 	// What others started there is dropped when no good reading came for
 	// this long.
 	pictureLife = time.Hour
+
+	// A server remembers this many failed and abandoned starts. By then it
+	// looks anything but idle, and nobody shall fill the table by failing.
+	mostRemains = 64
 )
 
 // State is where an entry of the ledger is in its life.
@@ -36,53 +44,171 @@ func (s State) String() string { return states[s] }
 // and the server's report of it are the same entry, so nothing counts twice.
 type job struct {
 	id       string
-	client   string // PMS reports the player's identifier
-	session  string
-	title    string
-	server   *Server
-	playback *Playback // nil for what came past the balancer
-	at       time.Duration
-	hold     time.Duration // not expired before; 0: reservationLife after at
+	server   *Server       // nil: in no server's books
+	playback *Playback     // nil for what came past the balancer, and for remains
+	about    *about        // nil: nothing but what the playback knows
+	at       time.Duration // when it came into its state
+	hold     time.Duration // when a failed start is forgotten; 0: none
+	reading  uint32        // the server's last reading that showed it
 	state    State
 	work     Work
 	missed   uint8
 }
 
+// about is what a report says of a job.
+type about struct {
+	client  string // the player
+	session string
+	title   string
+}
+
 func (j *job) counts() bool { return j.state == Reserved || j.state == Confirmed }
 
-// set changes what an entry counts for; it is the only place that does.
-func (j *job) set(state State, work Work, now time.Duration) {
-	if j.counts() {
-		j.server.tally.work[j.work]--
+func (j *job) title() string {
+	if j.about == nil {
+		return ""
 	}
+	return j.about.title
+}
+
+// tell adds what a report says of the job. Its strings come from an answer,
+// which they would otherwise keep in memory.
+func (j *job) tell(r *Report) {
+	old := j.about
+	switch {
+	case old == nil && (j.playback == nil || r.Title != ""),
+		old != nil && (old.client == "" && r.Client != "" || old.session == "" && r.Session != "" || old.title == "" && r.Title != ""):
+		j.about = &about{strings.Clone(r.Client), strings.Clone(r.Session), strings.Clone(r.Title)}
+	}
+}
+
+// count enters the job into its server's tally, or takes it out.
+func (j *job) count(by int32) {
+	t := &j.server.tally
+	if j.state == Reserved {
+		t.reserved += by
+		if j.playback == nil {
+			t.remains += by
+		}
+	}
+	if j.counts() {
+		t.work[j.work] += by
+	}
+}
+
+// set changes what an entry counts for.
+func (j *job) set(state State, work Work, now time.Duration) {
+	j.count(-1)
 	if state != j.state {
 		j.at = now
 	}
 	j.state, j.work = state, work
-	if j.counts() {
-		j.server.tally.work[j.work]++
+	j.count(1)
+	j.recount()
+}
+
+func (j *job) recount() {
+	if j.playback != nil && j.playback.client != nil {
+		j.playback.client.recount()
 	}
 }
 
-// attach enters the job into a server's books under id.
-func (j *job) attach(s *Server, id string) {
+// enter puts a job into a server's books under id, in place of what was there.
+func (l *Ledger) enter(j *job, s *Server, id string) {
+	if j.server != nil && (j.server != s || j.id != id) {
+		l.strike(j)
+	}
 	if old := s.jobs[id]; old != nil && old != j {
-		old.detach()
+		l.strike(old)
 	}
-	j.server, j.id = s, id
+	j.server, j.id, j.missed = s, id, 0
 	s.jobs[id] = j
+	if j.playback == nil {
+		l.watch[j] = struct{}{}
+	}
 }
 
-// detach strikes the job out of its server's books.
-func (j *job) detach() {
+// strike takes a job out of its server's books.
+func (l *Ledger) strike(j *job) {
 	if j.server == nil {
 		return
 	}
-	if j.counts() {
-		j.server.tally.work[j.work]--
+	j.count(-1)
+	delete(j.server.jobs, j.id)
+	if j.playback == nil {
+		l.strangers.remove(j)
 	}
-	if j.server.jobs[j.id] == j {
-		delete(j.server.jobs, j.id)
+	delete(l.watch, j)
+	j.server, j.state, j.hold = nil, 0, 0
+	j.recount()
+}
+
+// keep holds on to a reservation until a time, whatever becomes of it.
+func (l *Ledger) keep(j *job, until time.Duration) {
+	if j.state == Reserved {
+		j.hold = until
+		l.watch[j] = struct{}{}
 	}
-	j.server, j.state = nil, 0
+}
+
+// leave strikes a playback's job and leaves a job of nobody's in its place,
+// for what still goes on on the server, or may be listed for a while.
+func (l *Ledger) leave(j *job, state State, until, now time.Duration) {
+	p, s, id, work := j.playback, j.server, j.id, j.work
+	rest := &job{about: &about{client: p.ids.Client, session: p.ids.name(), title: j.title()}, hold: until}
+	l.strike(j)
+	if state == Reserved && s.tally.remains >= mostRemains {
+		return
+	}
+	l.enter(rest, s, id)
+	rest.set(state, work, now)
+	if state == Confirmed {
+		l.strangers.add(rest)
+	}
+}
+
+// finish ends a job.
+func (l *Ledger) finish(j *job, now time.Duration) {
+	j.set(Ended, j.work, now)
+	if j.playback == nil {
+		l.strangers.remove(j)
+	}
+}
+
+// lapse moves a job on when its time is up.
+func (l *Ledger) lapse(j *job, now time.Duration) {
+	switch j.state {
+	case Reserved:
+		if j.hold != 0 {
+			if now < j.hold {
+				return
+			}
+		} else if j.work == None || l.good(j.server) < j.at+reservationLife {
+			// Never seen means: not in a good reading that would have shown
+			// it. Without readings, our word is all there is; and PMS may
+			// list direct play under no name that we know [P §1.5].
+			return
+		}
+		j.hold = 0
+		j.set(Expired, j.work, now)
+		if j.playback == nil {
+			l.strike(j)
+		}
+	case Confirmed:
+		if j.playback == nil && now-max(j.at, l.good(j.server)) > pictureLife {
+			l.strike(j)
+		}
+	case Ended, Expired:
+		if j.playback == nil && now-j.at > endedMemory {
+			l.strike(j)
+		}
+	}
+}
+
+// good returns when the last good reading of a server began; 0: never.
+func (l *Ledger) good(s *Server) time.Duration {
+	if s.picture.Good.IsZero() {
+		return 0
+	}
+	return l.since(s.picture.Good)
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,15 +55,18 @@ type Ledger struct {
 	epoch    time.Time
 	settings atomic.Pointer[Settings]
 	servers  atomic.Pointer[Directory]
+	told     atomic.Uint32 // the time in seconds, as last told by Now
 
-	mu          sync.RWMutex
-	byTranscode map[string]*Playback
-	bySession   map[string]*Playback // by either name of a playback
-	sites       map[string]*site
-	playbacks   queue
-	clients     queue
-	strangers   strangers
-	options     []Option // scratch of Place
+	transcodes *pins // changed with the mutex held, read also without
+
+	mu        sync.RWMutex
+	bySession map[string]*Playback // by either name of a playback
+	sites     map[string]*site
+	playbacks queue[*Playback]
+	clients   queue[*Client]
+	strangers strangers
+	watch     map[*job]struct{} // those that time alone can end
+	options   []Option          // scratch of Place
 }
 
 // site keeps the clients of one front door apart from those of another: a
@@ -77,17 +81,22 @@ type site struct {
 // set does not make playbacks expire.
 func NewLedger(now time.Time) *Ledger {
 	l := &Ledger{
-		epoch:       now.Add(-1), // so that no stamp is zero
-		byTranscode: make(map[string]*Playback),
-		bySession:   make(map[string]*Playback),
-		sites:       make(map[string]*site),
-		strangers:   newStrangers(),
+		epoch:      now.Add(-1), // so that no stamp is zero
+		transcodes: newPins(),
+		bySession:  make(map[string]*Playback),
+		sites:      make(map[string]*site),
+		strangers:  newStrangers(),
+		watch:      make(map[*job]struct{}),
 	}
 	set := Settings{}.withDefaults()
 	l.settings.Store(&set)
 	l.servers.Store(newDirectory(nil))
 	return l
 }
+
+// Now tells the ledger the time, for the requests that are too many to bring
+// it. To be called at least once a second.
+func (l *Ledger) Now(now time.Time) { l.told.Store(uint32(l.since(now) / time.Second)) }
 
 func (l *Ledger) since(now time.Time) time.Duration { return now.Sub(l.epoch) }
 
@@ -101,11 +110,19 @@ func (l *Ledger) Configure(set Settings, servers []ServerSettings, now time.Time
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
+	if set.Replicated {
+		for _, m := range l.clients.members {
+			m.owner.stayOn(nil) // they are at home everywhere now
+		}
+	}
 	l.settings.Store(&set)
 	old := l.servers.Load()
 	list := make([]*Server, 0, len(servers))
 	named := make(map[string]bool, len(servers))
 	for _, cfg := range servers {
+		if named[cfg.Address] {
+			continue
+		}
 		s := old.byAddr[cfg.Address]
 		if s == nil {
 			s = newServer(cfg.Address)
@@ -198,51 +215,71 @@ func (l *Ledger) Drain(s *Server, drain bool) {
 // called about once a second.
 func (l *Ledger) Tick(now time.Time) {
 	at := l.since(now)
-	set := l.settings.Load()
+	idle := l.settings.Load().Idle
+	// A piece at a time, so that nobody waits long for the lock.
+	for range 20 {
+		if !l.sweep(idle, at) {
+			break
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-
-	const most = 2000 // of each, so that nobody waits long for the lock
-	for range most {
-		e := l.playbacks.head
-		if e == nil || at-e.queued <= set.Idle {
-			break
-		}
-		if e.idle(set.Idle, at) {
-			l.forgetPlayback(e.owner.(*Playback), at)
-		} else {
-			l.playbacks.again(e, at)
+	for j := range l.watch {
+		l.lapse(j, at)
+		if j.playback != nil && j.hold == 0 {
+			delete(l.watch, j)
 		}
 	}
-	for range most {
-		e := l.clients.head
-		if e == nil || at-e.queued <= clientLife*set.Idle {
-			break
-		}
-		if e.idle(clientLife*set.Idle, at) {
-			l.forgetClient(e.owner.(*Client))
-		} else {
-			l.clients.again(e, at)
-		}
-	}
-
 	d := l.servers.Load()
-	var stay []*Server
-	for i, s := range d.list {
-		for _, j := range s.jobs {
-			l.lapse(j, at)
-		}
-		lost := !s.Named() && at-time.Duration(s.seen.Load()) > strangerLife
-		if lost && stay == nil {
-			stay = append(make([]*Server, 0, len(d.list)), d.list[:i]...)
-		}
-		if !lost && stay != nil {
-			stay = append(stay, s)
-		}
+	lost := func(s *Server) bool {
+		return !s.Named() && at-time.Duration(s.seen.Load()) > strangerLife
 	}
-	if stay != nil {
+	if slices.ContainsFunc(d.list, lost) {
+		stay := make([]*Server, 0, len(d.list))
+		for _, s := range d.list {
+			if !lost(s) {
+				stay = append(stay, s)
+				continue
+			}
+			for _, j := range s.jobs {
+				l.strike(j)
+			}
+			s.gone = true
+		}
 		l.servers.Store(newDirectory(stay))
 	}
+}
+
+// sweep forgets some of the idle playbacks and clients. It reports whether
+// there may be more.
+func (l *Ledger) sweep(idle, now time.Duration) (more bool) {
+	const most = 500 // of each
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for ; n < most && len(l.playbacks.members) > 0 && now-l.playbacks.members[0].stamp > idle; n++ {
+		p, settled := l.playbacks.front()
+		switch {
+		case !settled:
+		case p.holds.Load() > 0:
+			p.touch(now)
+		default:
+			l.forgetPlayback(p, now)
+		}
+	}
+	more = n == most
+	life := clientLife * idle
+	for n = 0; n < most && len(l.clients.members) > 0 && now-l.clients.members[0].stamp > life; n++ {
+		c, settled := l.clients.front()
+		switch {
+		case !settled:
+		case !c.expired(idle, now):
+			c.touch(now) // a request needs it, or what it plays does
+		default:
+			l.forgetClient(c)
+		}
+	}
+	return more || n == most
 }
 
 // forgetPlayback strikes a playback out of the ledger. What the server still
@@ -252,16 +289,21 @@ func (l *Ledger) forgetPlayback(p *Playback, now time.Duration) {
 		return
 	}
 	p.gone = true
-	l.playbacks.remove(&p.entry)
+	l.playbacks.remove(p)
 	for _, id := range append(p.older, p.ids.Transcode) {
-		if l.byTranscode[id] == p {
-			delete(l.byTranscode, id)
-		}
+		l.transcodes.remove(id, p)
 	}
-	for _, id := range [...]string{p.ids.Session, p.ids.Playback} {
-		if l.bySession[id] == p {
-			delete(l.bySession, id)
-		}
+	unmap(l.bySession, p.ids.Session, p)
+	unmap(l.bySession, p.ids.Playback, p)
+	switch j := &p.job; {
+	case j.state == Confirmed && j.work != None && now-l.good(j.server) < time.Minute:
+		l.leave(j, Confirmed, 0, now)
+	case j.state == Reserved && j.hold > now:
+		l.leave(j, Reserved, j.hold, now)
+	case j.state == Ended && now-j.at <= endedMemory && j.work != None:
+		l.leave(j, Ended, 0, now)
+	default:
+		l.strike(j)
 	}
 	if c := p.client; c != nil {
 		if c.playback == p {
@@ -270,38 +312,18 @@ func (l *Ledger) forgetPlayback(p *Playback, now time.Duration) {
 		if c.pending == p {
 			c.pending = nil
 		}
-		defer c.recount()
+		c.recount()
+		l.dropClient(c)
 	}
-	j := &p.job
-	if j.server == nil {
-		return
-	}
-	fresh := !j.server.picture.Good.IsZero() && now-l.since(j.server.picture.Good) < time.Minute
-	held := j.state == Reserved && j.hold > now
-	if (j.state == Confirmed && fresh && j.work != None) || held {
-		// A copy, so that the entry does not keep the whole playback.
-		rest := &job{client: j.client, session: j.session, title: j.title, at: j.at, hold: j.hold}
-		s, id, state, work := j.server, j.id, j.state, j.work
-		j.detach()
-		rest.attach(s, id)
-		at := rest.at
-		rest.set(state, work, now)
-		rest.at = at
-		l.strangers.add(rest)
-		return
-	}
-	j.detach()
 }
 
 func (l *Ledger) forgetClient(c *Client) {
 	if c.gone {
 		return
 	}
-	l.clients.remove(&c.entry)
-	delete(c.site.byID, c.id)
-	if c.site.byAlias[c.alias.Load()] == c {
-		delete(c.site.byAlias, c.alias.Load())
-	}
 	c.gone = true
+	l.clients.remove(c)
+	unmap(c.site.byID, c.id, c)
+	unmap(c.site.byAlias, c.alias.Load(), c)
 	c.recount()
 }

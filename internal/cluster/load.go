@@ -42,14 +42,19 @@ func (c Costs) Of(w Work) float64 {
 // tally counts a server's entries by kind. Loads are computed from it and
 // never accumulated, so that no rounding error grows.
 type tally struct {
-	work [4]int // by Work
-	idle int    // connected clients that play nothing
+	work     [4]int32 // by Work
+	idle     int32    // connected clients that play nothing
+	reserved int32    // what of work is not reported yet
+	remains  int32    // and of that, starts that failed or were abandoned
 }
 
 func (t *tally) load(c *Costs) float64 {
+	if *t == (tally{}) {
+		return 0
+	}
 	return float64(t.work[GPU])*c.GPU + float64(t.work[CPU])*c.CPU +
 		float64(t.work[Copy])*c.Copy + float64(t.work[None]+t.idle)*c.Client
 }
 
 // transcodes is what max_transcodes limits.
-func (t *tally) transcodes() int { return t.work[GPU] + t.work[CPU] }
+func (t *tally) transcodes() int { return int(t.work[GPU] + t.work[CPU]) }

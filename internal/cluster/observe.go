@@ -1,6 +1,10 @@
 package cluster
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+)
 
 // Report is one session or transcode as a server reports it.
 type Report struct {
@@ -19,17 +23,16 @@ func (l *Ledger) Observe(s *Server, reports []Report, began, now time.Time) {
 	defer l.mu.Unlock()
 
 	s.picture = Picture{Good: began, Tried: now}
-	s.maintenance = false
-	seen := make(map[*job]bool, len(reports))
-	for _, r := range reports {
-		if j := l.report(s, r, asked, at); j != nil {
-			seen[j] = true
-		}
+	s.maintenance = 0
+	s.reading++
+	for i := range reports {
+		l.report(s, &reports[i], asked, at)
 	}
 	for _, j := range s.jobs {
 		switch {
-		case seen[j]:
-			j.missed = 0
+		case j.reading == s.reading:
+		case j.state == Reserved:
+			l.lapse(j, at)
 		case j.state == Confirmed && (j.playback == nil || j.work != None):
 			// Direct play of ours is left to our own bookkeeping: PMS may
 			// list it under no name that we know [P §1.5].
@@ -41,9 +44,6 @@ func (l *Ledger) Observe(s *Server, reports []Report, began, now time.Time) {
 			}
 		}
 	}
-	for _, j := range s.jobs {
-		l.lapse(j, at)
-	}
 }
 
 // Seen takes in a server's word on a single session, from an event.
@@ -51,15 +51,17 @@ func (l *Ledger) Seen(s *Server, r Report, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := l.since(now)
-	l.report(s, r, at, at)
+	l.report(s, &r, at, at)
 }
 
-// Gone takes in a server's word that a transcode ended, from an event.
+// Gone takes in a server's word that a transcode ended, from an event. It
+// counts as one reading that lacks it: a seek ends an encoder as well, and
+// begins another under the same id [P §4.2].
 func (l *Ledger) Gone(s *Server, transcode string, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if j := s.jobs[transcode]; j != nil && j.state == Confirmed {
-		l.finish(j, l.since(now))
+		j.missed = missedLimit - 1
 	}
 }
 
@@ -69,53 +71,75 @@ func (l *Ledger) Unread(s *Server, failure string, maintenance bool, now time.Ti
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.picture.Tried, s.picture.Failure = now, failure
-	s.maintenance = maintenance
+	if maintenance {
+		s.maintenance = l.since(now)
+	}
 }
 
-// report enters one report and returns its entry, nil if there is none to
-// count.
-func (l *Ledger) report(s *Server, r Report, asked, now time.Duration) *job {
+// report enters one report, from a reading that was asked for at asked.
+func (l *Ledger) report(s *Server, r *Report, asked, now time.Duration) {
+	if r.ID == "" || s.gone {
+		return // nothing to know it by, or nobody to ask about it
+	}
 	j := s.jobs[r.ID]
-	if j == nil && r.Work == None {
-		// Direct play goes by no id of ours; the viewer tells.
-		if p := l.bySession[r.Session]; r.Session != "" && p != nil && p.server == s {
-			j = &p.job
-		} else if l.plays(r.Client, s) {
-			return nil
-		}
-		if j != nil && j.server != s {
-			return nil
-		}
-	}
 	if j == nil {
+		j = l.jobOf(s, r)
+	}
+	mine := j != nil && j.playback != nil
+	switch {
+	case j != nil && j.state == Ended && asked < j.at+endedMemory:
+		return // PMS lists it for a moment longer
+	case mine && r.Work == None && r.ID != j.id && j.work != None &&
+		(j.state == Reserved || j.state == Confirmed && j.reading == s.reading):
+		return // a session whose transcode is not listed yet, or listed besides
+	case !mine && r.Work == None && l.plays(r.Client, s):
+		if j != nil {
+			l.strike(j)
+		}
+		return // counted with its client
+	case j == nil:
 		j = &job{}
-		r = clean(r)
-		j.client, j.session, j.title = r.Client, r.Session, r.Title
-		if p := l.byTranscode[r.ID]; p != nil && p.server == s && p.job.server == nil && p.endedAt == 0 {
-			j = &p.job
-			j.playback = p
-		}
-		j.attach(s, r.ID)
-		j.set(Confirmed, r.Work, now)
-		if j.playback == nil {
-			l.strangers.add(j)
-		} else if c := j.playback.client; c != nil {
-			c.recount()
-		}
-		return j
+		l.enter(j, s, strings.Clone(r.ID))
 	}
-	if j.state == Ended && asked < j.at+endedMemory {
-		return nil // PMS lists it for a moment longer
+	if !mine {
+		l.strangers.remove(j) // it may be known better by now
 	}
-	if j.title == "" && r.Title != "" {
-		j.title = clean(r).Title
-	}
-	j.missed = 0
+	j.tell(r)
+	j.missed, j.reading, j.hold = 0, s.reading, 0
 	j.set(Confirmed, r.Work, now)
-	if p := j.playback; p != nil && p.client != nil {
-		p.client.recount()
+	if !mine {
+		l.strangers.add(j)
+		return
 	}
-	return j
+	j.playback.confirmed.Store(true) // the server itself says so
+	if c := j.playback.client; c != nil {
+		c.confirmed.Store(true)
+	}
+}
+
+// jobOf finds the job of a playback that is reported under an id the books do
+// not have, nil if there is none.
+func (l *Ledger) jobOf(s *Server, r *Report) *job {
+	if p := l.transcodes.get(r.ID); p != nil && p.server == s && p.job.server == nil && p.endedAt == 0 {
+		l.enter(&p.job, s, p.ids.Transcode)
+		return &p.job
+	}
+	p := l.bySession[r.Session]
+	if r.Session == "" || p == nil || p.job.server != s {
+		return nil
+	}
+	if r.Work == None {
+		return &p.job // direct play goes by no id of ours
+	}
+	if p.job.state == Reserved && p.job.work != None && p.confirmed.Load() && !slices.Contains(p.older, r.ID) {
+		// It was started under another id than it was decided with.
+		if l.transcodes.get(r.ID) == nil {
+			l.retranscode(p, r.ID)
+			l.enter(&p.job, s, p.ids.Transcode)
+			return &p.job
+		}
+	}
+	return nil
 }
 
 // plays reports whether a client of ours is known to play, or just to stay, on
@@ -130,50 +154,4 @@ func (l *Ledger) plays(client string, s *Server) bool {
 		}
 	}
 	return false
-}
-
-// finish ends an entry that its server no longer has.
-func (l *Ledger) finish(j *job, now time.Duration) {
-	j.set(Ended, j.work, now)
-	l.strangers.remove(j)
-	if j.playback != nil && j.playback.client != nil {
-		j.playback.client.recount()
-	}
-}
-
-// lapse moves an entry on when its time is up.
-func (l *Ledger) lapse(j *job, now time.Duration) {
-	s := j.server
-	switch j.state {
-	case Reserved:
-		if now < j.hold || now-j.at < reservationLife {
-			return
-		}
-		// Never seen means: not in a good reading that could have shown it.
-		// Without readings, a running playback's reservation is all we have.
-		running := j.playback != nil && !j.playback.gone && j.playback.endedAt == 0
-		if running && j.hold == 0 && (s.picture.Good.IsZero() || l.since(s.picture.Good) <= j.at) {
-			return
-		}
-		if running && j.work == None {
-			return
-		}
-		j.set(Expired, j.work, now)
-		if running && j.playback.client != nil {
-			j.playback.client.recount()
-		}
-		if j.playback == nil {
-			l.strangers.remove(j)
-			j.detach()
-		}
-	case Confirmed:
-		if j.playback == nil && now-j.at > pictureLife && (s.picture.Good.IsZero() || now-l.since(s.picture.Good) > pictureLife) {
-			l.finish(j, now)
-		}
-	case Ended, Expired:
-		if now-j.at > endedMemory && (j.playback == nil || j.playback.gone) {
-			l.strangers.remove(j)
-			j.detach()
-		}
-	}
 }

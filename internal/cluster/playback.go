@@ -2,7 +2,7 @@ package cluster
 
 import (
 	"cmp"
-	"strings"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -17,26 +17,29 @@ type IDs struct {
 }
 
 // any reports whether there is an id to know something by.
-func (ids *IDs) any() bool {
-	return ids.Transcode != "" || ids.Session != "" || ids.Playback != "" || ids.Client != ""
-}
+func (ids *IDs) any() bool { return ids.named() || ids.Client != "" }
+
+// named reports whether the ids name a playback, rather than only a device.
+func (ids *IDs) named() bool { return ids.Transcode != "" || ids.Session != "" || ids.Playback != "" }
 
 // Name is the id by which to speak of the playback; empty if there is none.
-func (ids *IDs) Name() string {
-	return cmp.Or(ids.Session, ids.Playback, ids.Transcode)
-}
+func (ids *IDs) Name() string { return cmp.Or(ids.name(), ids.Transcode) }
+
+// name is what the client calls its playback, if it does.
+func (ids *IDs) name() string { return cmp.Or(ids.Session, ids.Playback) }
 
 // key is what two balancers hash alike for the same playback.
-func (ids *IDs) key() uint64 {
-	switch {
-	case ids.Session != "":
-		return hashString(ids.Session)
-	case ids.Playback != "":
-		return hashString(ids.Playback)
-	case ids.Transcode != "":
-		return hashString(ids.Transcode)
+func (ids *IDs) key() uint64 { return hashString(cmp.Or(ids.Name(), ids.Client)) }
+
+// clone copies the ids out of the request that brought them, whose whole URL
+// they would otherwise keep in memory.
+func (ids IDs) clone() IDs {
+	all := ids.Transcode + ids.Session + ids.Playback + ids.Client
+	cut := func(n int) (id string) {
+		id, all = all[:n], all[n:]
+		return id
 	}
-	return hashString(ids.Client)
+	return IDs{cut(len(ids.Transcode)), cut(len(ids.Session)), cut(len(ids.Playback)), cut(len(ids.Client))}
 }
 
 // Playback is one viewer watching one item on one server.
@@ -49,12 +52,33 @@ type Playback struct {
 	item    string
 	client  *Client
 	server  *Server
+	pins    *pins
 	job     job
-	why     *Placement
+	why     why
 	placed  time.Duration
+	begun   time.Duration // when the request came that last made PMS play; 0: none yet
 	endedAt time.Duration // 0 while it lasts
-	moves   int
+	moves   int32
+	decided bool // job.work is what the server decided
 	gone    bool // struck out of the ledger
+}
+
+func (p *Playback) base() *entry { return &p.entry }
+
+// refresh takes over the stamps that segments left in the pins.
+func (p *Playback) refresh() {
+	if id := p.ids.Transcode; id != "" {
+		p.latest(p.pins.seen(id))
+	}
+	for _, id := range p.older {
+		p.latest(p.pins.seen(id))
+	}
+}
+
+func (p *Playback) latest(seen time.Duration) {
+	if int64(seen) > p.seen.Load() {
+		p.seen.Store(int64(seen))
+	}
 }
 
 // playbackLinger is how long an ended playback's late requests still find
@@ -65,18 +89,39 @@ func (p *Playback) expired(idle, now time.Duration) bool {
 	if p.endedAt != 0 {
 		idle = min(idle, playbackLinger)
 	}
+	if !p.idle(idle, now) {
+		return false
+	}
+	p.refresh()
 	return p.idle(idle, now)
 }
 
 // live reports whether the playback still goes on.
 func (p *Playback) live(idle, now time.Duration) bool {
-	return !p.gone && p.endedAt == 0 && !p.expired(idle, now)
+	return p != nil && !p.gone && p.endedAt == 0 && !p.expired(idle, now)
 }
 
 // constantID reports whether the client uses its own name as transcode id for
 // all it ever plays (Kodi and Roku do).
 func (p *Playback) constantID() bool {
 	return p.ids.Transcode != "" && p.ids.Transcode == p.ids.Client
+}
+
+// named reports whether the request carries one of the playback's own names,
+// rather than only its device's.
+func (p *Playback) named(q *Query) bool {
+	if q.Transcode != "" && (p.ids.Transcode == q.Transcode || slices.Contains(p.older, q.Transcode)) {
+		return true
+	}
+	return q.Session != "" && (q.Session == p.ids.Session || q.Session == p.ids.Playback) ||
+		q.Playback != "" && (q.Playback == p.ids.Playback || q.Playback == p.ids.Session)
+}
+
+// foreign reports whether somebody else than the playback's device may be
+// asking: that can follow it, but neither change nor end it. Who knows an id
+// and does not say who asks is believed, except for a start.
+func (p *Playback) foreign(q *Query) bool {
+	return p.client != nil && q.Client != p.client.id && (q.Client != "" || q.Role == Start)
 }
 
 // Client is a device as one site sees it.
@@ -88,14 +133,54 @@ type Client struct {
 	alias    atomic.Uint64
 	site     *site
 	server   *Server   // where it stays in separate mode, else nil
-	playback *Playback // its latest confirmed one
-	pending  *Playback // one that no server answered yet
+	playback *Playback // the latest that began
+	pending  *Playback // one that was asked for and did not begin yet
 	counted  bool      // in the server's tally as idle
 	gone     bool
 }
 
+func (c *Client) base() *entry { return &c.entry }
+func (c *Client) refresh()     {}
+
 // clientLife is how much longer than a playback a client is remembered.
 const clientLife = 10
+
+// expired reports whether the client was away so long that it is as good as
+// forgotten.
+func (c *Client) expired(idle, now time.Duration) bool {
+	return c.playback == nil && c.pending == nil && c.idle(clientLife*idle, now)
+}
+
+// current is the client's playback that still goes on, or is about to.
+func (c *Client) current(idle, now time.Duration) *Playback {
+	switch {
+	case c.playback.live(idle, now):
+		return c.playback
+	case c.pending.live(idle, now):
+		return c.pending
+	}
+	return nil
+}
+
+// latest is the client's playback that a request means which names none.
+func (c *Client) latest(role Role, idle, now time.Duration) *Playback {
+	if role == Stream && c.pending.live(idle, now) {
+		return c.pending // the file that was just decided on
+	}
+	if p := c.current(idle, now); p != nil {
+		return p
+	}
+	if c.playback != nil && !c.playback.expired(idle, now) {
+		return c.playback // late requests of an ended one
+	}
+	return nil
+}
+
+// leaves reports whether a request can take the client away from a server that
+// an operator wants empty: when it plays nothing, and looks around.
+func (c *Client) leaves(q *Query, idle, now time.Duration) bool {
+	return c.server.draining && q.Role == Visit && !q.Writes && c.current(idle, now) == nil
+}
 
 // recount keeps the server's number of idle clients right.
 func (c *Client) recount() {
@@ -123,15 +208,4 @@ func (c *Client) stayOn(s *Server) {
 	}
 	c.server = s
 	c.recount()
-}
-
-// clone copies the ids out of the request that brought them, whose whole URL
-// they would otherwise keep in memory.
-func (ids IDs) clone() IDs {
-	return IDs{
-		Transcode: strings.Clone(ids.Transcode),
-		Session:   strings.Clone(ids.Session),
-		Playback:  strings.Clone(ids.Playback),
-		Client:    strings.Clone(ids.Client),
-	}
 }

@@ -21,14 +21,36 @@ const (
 	// A server that no configuration names goes when unseen for this long.
 	strangerLife = 10 * time.Minute
 
+	// PMS's word that it is in maintenance holds this long: it says so at
+	// every reading, and a reading that fails otherwise says nothing.
+	maintenanceMemory = time.Minute
+
 	// Slow start raises a returned server's weight in this many steps.
 	slowStartSteps = 10
 )
 
 // Server is one PMS. Its identity is its address; a configuration may name it.
 type Server struct {
-	addr string
-	hash uint64
+	// What a choice among a thousand servers reads comes first. Guarded by
+	// the ledger's mutex, but for hash, which does not change.
+	hash        uint64
+	tally       tally
+	draining    bool
+	down        bool          // when last part of a choice
+	gone        bool          // no longer known; another may have the address by now
+	returned    time.Duration // when it came back; 0 if it never went
+	maintenance time.Duration // when PMS last said so; 0: not since a good reading
+	settings    ServerSettings
+	failures    []failure
+
+	jobs       map[string]*job
+	picture    Picture
+	reading    uint32 // counts the good ones
+	placements uint64
+
+	// The rest can be read without the mutex.
+	addr  string
+	named atomic.Bool // by a configuration
 
 	// seen is when a request last had the server in its pool, for servers
 	// that no configuration names.
@@ -36,37 +58,21 @@ type Server struct {
 
 	// label is the name as placeholders and metrics want it, boxed once.
 	label atomic.Pointer[any]
-
-	// The rest is guarded by the ledger's mutex.
-	settings ServerSettings
-	named    atomic.Bool // by a configuration
-	draining bool
-
-	jobs  map[string]*job
-	tally tally
-
-	down     bool          // when last part of a choice
-	returned time.Duration // when it came back; 0 if it never went
-
-	picture     Picture
-	maintenance bool
-	failures    []failure
-	placements  uint64
 }
 
 // ServerSettings is what an operator says of a server.
 type ServerSettings struct {
-	// Name is the operator's word for the server; default: the address.
-	Name string
-
-	// Address is host:port, as Caddy's upstream dials it.
-	Address string
-
 	// Weight is the relative transcoding capacity. Default: 1.
 	Weight float64
 
 	// MaxTranscodes limits video transcodes. Default 0: no limit.
 	MaxTranscodes int
+
+	// Name is the operator's word for the server; default: the address.
+	Name string
+
+	// Address is host:port, as Caddy's upstream dials it.
+	Address string
 }
 
 // Picture says how fresh the last reading of a server's sessions is.
@@ -122,6 +128,7 @@ func (s *Server) weight(slowStart, now time.Duration) float64 {
 	}
 	step := 1 + int64(slowStartSteps)*int64(now-s.returned)/int64(slowStart)
 	if step >= slowStartSteps {
+		s.returned = 0
 		return s.settings.Weight
 	}
 	return s.settings.Weight * float64(step) / slowStartSteps
@@ -129,10 +136,18 @@ func (s *Server) weight(slowStart, now time.Duration) float64 {
 
 // sighting keeps track of going and coming back, for the slow start.
 func (s *Server) sighting(up bool, now time.Duration) {
-	if s.down && up {
-		s.returned = now
+	if s.down == !up {
+		return
 	}
 	s.down = !up
+	if up {
+		s.returned = now
+		s.failures = nil // they were another life's
+	}
+}
+
+func (s *Server) inMaintenance(now time.Duration) bool {
+	return s.maintenance != 0 && now-s.maintenance <= maintenanceMemory
 }
 
 func (s *Server) full() bool {

@@ -1,7 +1,8 @@
 package cluster
 
 import (
-	"strings"
+	"cmp"
+	"slices"
 	"time"
 )
 
@@ -33,60 +34,73 @@ func (l *Ledger) Settle(q *Query, h *Hold, outcome Outcome, now time.Time) (orph
 		return orphan
 	}
 	at := l.since(now)
-	if outcome == Unwatched || l.settled(q, h, outcome) {
+	if h.settled(q, outcome) {
 		h.release(at)
 		return orphan
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h.release(at)
-
-	switch outcome {
-	case Accepted:
-		if c != nil && !c.gone {
-			c.confirmed.Store(true)
-			l.know(c, q.Alias)
-		}
-		if p == nil || p.gone {
-			break
-		}
-		p.confirmed.Store(true)
-		l.rename(p, q, at)
-		if q.Begins {
-			p.server.failures = nil
-			orphan = l.promote(p, at)
+	if outcome == Unwatched {
+		if p != nil && !p.gone && p.confirmed.Load() {
+			l.rename(p, q, h, at) // all that its later requests can be known by
 		}
 		return orphan
-	case Failed:
-		if p != nil && q.Role == Start {
-			p.server.charge(q.Item, q.Client, at)
-			p.job.hold = at + failedHold
-		}
-	case Abandoned:
-		if p != nil && q.Begins {
+	}
+
+	if c != nil && !c.gone && outcome == Accepted {
+		c.confirmed.Store(true)
+		l.know(c, q.Alias)
+	}
+	if p != nil && !p.gone {
+		switch {
+		case outcome == Accepted && !h.foreign:
+			p.confirmed.Store(true)
+			l.rename(p, q, h, at)
+			if q.Role == Start {
+				p.job.hold = 0
+			}
+			if q.Begins {
+				h.clear()
+				orphan = l.promote(p, h, at)
+			}
+		case outcome == Failed && q.Role == Start:
+			if h.Server != nil {
+				h.Server.charge(q.Item, q.Client, at)
+			}
+			if h.Server == p.server && !h.foreign {
+				l.keep(&p.job, at+failedHold)
+			}
+		case outcome == Abandoned && q.Begins && !p.confirmed.Load():
 			// PMS may have started all the same, and will say so.
-			p.job.hold = at + reservationLife
+			l.keep(&p.job, at+reservationLife)
 		}
+		l.dropPlayback(p, at)
 	}
-	if p != nil && !p.gone && !p.confirmed.Load() && p.holds.Load() == 0 {
-		l.forgetPlayback(p, at)
-	}
-	if c != nil && !c.gone && !c.confirmed.Load() && c.holds.Load() == 0 && c.pending == nil && c.playback == nil {
-		l.forgetClient(c)
+	if c != nil {
+		l.dropClient(c)
 	}
 	return orphan
 }
 
+// clear takes back what was held against a server that works.
+func (h *Hold) clear() {
+	if h.Server != nil {
+		h.Server.failures = nil
+	}
+}
+
 // settled reports whether there is nothing to learn from the outcome, as
 // with most requests of what is running already.
-func (l *Ledger) settled(q *Query, h *Hold, outcome Outcome) bool {
-	if outcome != Accepted {
-		return (h.playback == nil || h.playback.confirmed.Load() && q.Role != Start) &&
-			(h.client == nil || h.client.confirmed.Load())
+func (h *Hold) settled(q *Query, outcome Outcome) bool {
+	p, c := h.playback, h.client
+	if outcome == Unwatched && (p == nil || q.Role != Start) {
+		return true
 	}
-	return q.Role != Start && !q.Begins &&
-		(h.playback == nil || h.playback.confirmed.Load()) &&
-		(h.client == nil || h.client.confirmed.Load() && (q.Alias == 0 || h.client.alias.Load() == q.Alias))
+	if p != nil && (!p.confirmed.Load() || q.Role == Start || q.Begins) {
+		return false
+	}
+	return c == nil || c.confirmed.Load() && (outcome != Accepted || q.Alias == 0 || c.alias.Load() == q.Alias)
 }
 
 func (h *Hold) release(now time.Duration) {
@@ -94,9 +108,24 @@ func (h *Hold) release(now time.Duration) {
 		h.playback.touch(now)
 		h.playback.holds.Add(-1)
 	}
-	if h.heldClient {
-		h.client.holds.Add(-1)
-		h.heldClient = false
+	if h.held != nil {
+		h.held.holds.Add(-1)
+		h.held = nil
+	}
+}
+
+// dropPlayback forgets a playback that no server accepted and no request
+// under way needs.
+func (l *Ledger) dropPlayback(p *Playback, now time.Duration) {
+	if !p.gone && !p.confirmed.Load() && p.holds.Load() == 0 {
+		l.forgetPlayback(p, now)
+	}
+}
+
+// dropClient is the same for a client.
+func (l *Ledger) dropClient(c *Client) {
+	if !c.gone && !c.confirmed.Load() && c.holds.Load() == 0 && c.pending == nil && c.playback == nil {
+		l.forgetClient(c)
 	}
 }
 
@@ -107,39 +136,48 @@ func (l *Ledger) know(c *Client, alias uint64) {
 	if alias == 0 || alias == old {
 		return
 	}
-	if c.site.byAlias[old] == c {
-		delete(c.site.byAlias, old)
-	}
+	unmap(c.site.byAlias, old, c)
 	c.alias.Store(alias)
 	c.site.byAlias[alias] = c
 }
 
 // promote makes p what its client plays. PMS ends the former playback if it is
 // on the same server; elsewhere it would go on encoding for nobody.
-func (l *Ledger) promote(p *Playback, now time.Duration) (orphan Orphan) {
+func (l *Ledger) promote(p *Playback, h *Hold, now time.Duration) (orphan Orphan) {
 	c := p.client
-	if c == nil || c.playback == p {
+	p.begun = max(p.begun, h.at)
+	if c == nil || c.gone || c.playback == p || p.endedAt > h.at {
 		return orphan
 	}
 	old := c.playback
+	if old != nil && old.begun > h.at {
+		return orphan // an answer that took so long that it is history
+	}
 	c.playback = p
 	if c.pending == p {
 		c.pending = nil
 	}
-	if old != nil && old.endedAt == 0 && !old.gone {
-		if old.server != p.server && old.ids.Transcode != "" && old.ids.Transcode != p.ids.Transcode && old.job.counts() {
-			orphan = Orphan{old.server, old.ids.Transcode}
+	if old != nil && old.endedAt == 0 {
+		if id := old.ids.Transcode; old.server != p.server && id != "" && old.job.counts() {
+			orphan = Orphan{old.server, id}
 		}
 		l.end(old, now)
 	}
+	c.recount()
 	return orphan
 }
 
-// Decided corrects what a playback costs by what its server decided.
+// Decided corrects what a playback costs by what its server decided. To be
+// called before Settle.
 func (l *Ledger) Decided(h *Hold, work Work, now time.Time) {
+	if h.playback == nil || h.foreign {
+		return
+	}
+	h.decided, h.work = true, work
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if p := h.playback; p != nil && !p.gone && p.job.counts() && p.job.work != work {
+	if p := h.playback; p.job.counts() {
+		p.decided = true
 		p.job.set(p.job.state, work, l.since(now))
 	}
 }
@@ -152,38 +190,39 @@ func (l *Ledger) Stopped(q *Query, now time.Time) {
 	defer l.mu.Unlock()
 	p, _ := l.locate(q, l.settings.Load(), at)
 	if p == nil {
-		for _, s := range l.servers.Load().list {
-			if j := s.jobs[q.Transcode]; q.Transcode != "" && j != nil {
-				j.set(Ended, j.work, at)
-			}
+		if j := l.strangers.byID[q.Transcode]; j != nil {
+			l.finish(j, at)
 		}
 		return
 	}
 	switch {
-	case q.Transcode != "" && q.Transcode != p.ids.Transcode && !p.isSession(q):
+	case p.foreign(q):
+		return
+	case slices.Contains(p.older, q.Transcode):
 		return // a former transcode of a playback that goes on
 	case q.named() && !p.named(q):
 		return // another playback of the device, unknown here
-	case !q.named() && q.Item != "" && p.item != "" && q.Item != p.item:
+	case (!q.named() || p.constantID()) && q.Item != "" && p.item != "" && q.Item != p.item:
 		return // the late end of what it played before
 	}
 	l.end(p, at)
 }
 
-func (p *Playback) isSession(q *Query) bool {
-	return q.Session != "" && q.Session == p.ids.Session
-}
-
+// end notes that a playback is over. Its late requests still find it.
 func (l *Ledger) end(p *Playback, now time.Duration) {
 	if p.endedAt != 0 {
 		return
 	}
 	p.endedAt = now
-	if p.job.server != nil && p.job.counts() {
-		p.job.set(Ended, p.job.work, now)
+	if p.job.counts() {
+		l.finish(&p.job, now)
 	}
-	if p.client != nil {
-		p.client.recount()
+	if c := p.client; c != nil && c.pending == p {
+		c.pending = nil
+		if c.playback == nil || c.playback.endedAt != 0 {
+			c.playback = p
+		}
+		c.recount()
 	}
 }
 
@@ -202,23 +241,16 @@ func (l *Ledger) Forget(id string, now time.Time) bool {
 
 // named finds a playback by any id that its client uses.
 func (l *Ledger) named(id string) *Playback {
-	if p := l.byTranscode[id]; p != nil {
+	if p := l.transcodes.get(id); p != nil {
 		return p
 	}
 	if p := l.bySession[id]; p != nil {
 		return p
 	}
 	for _, st := range l.sites {
-		if c := st.byID[id]; c != nil && c.playback != nil {
-			return c.playback
+		if c := st.byID[id]; c != nil && cmp.Or(c.playback, c.pending) != nil {
+			return cmp.Or(c.playback, c.pending)
 		}
 	}
 	return nil
-}
-
-// clean is for ids that come from a server's answer, which would otherwise
-// keep the whole answer in memory.
-func clean(r Report) Report {
-	r.ID, r.Client, r.Session, r.Title = strings.Clone(r.ID), strings.Clone(r.Client), strings.Clone(r.Session), strings.Clone(r.Title)
-	return r
 }

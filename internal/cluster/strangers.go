@@ -4,28 +4,48 @@ package cluster
 // for, by the names of the viewer: after a restart of the balancer, or beside
 // another one, that is how a running playback's requests find its server.
 type strangers struct {
+	byID      map[string]*job
 	byClient  map[string]*job
 	bySession map[string]*job
 }
 
 func newStrangers() strangers {
-	return strangers{make(map[string]*job), make(map[string]*job)}
+	return strangers{make(map[string]*job), make(map[string]*job), make(map[string]*job)}
 }
 
 func (s *strangers) add(j *job) {
-	if j.client != "" {
-		s.byClient[j.client] = j
+	s.byID[j.id] = j
+	if j.about.client != "" {
+		s.byClient[j.about.client] = j
 	}
-	if j.session != "" {
-		s.bySession[j.session] = j
+	if j.about.session != "" {
+		s.bySession[j.about.session] = j
 	}
 }
 
 func (s *strangers) remove(j *job) {
-	if s.byClient[j.client] == j {
-		delete(s.byClient, j.client)
+	if j.about == nil {
+		return
 	}
-	if s.bySession[j.session] == j {
-		delete(s.bySession, j.session)
+	unmap(s.byID, j.id, j)
+	unmap(s.byClient, j.about.client, j)
+	unmap(s.bySession, j.about.session, j)
+}
+
+// unmap deletes a key unless it leads to something else by now.
+func unmap[K, V comparable](m map[K]V, k K, v V) {
+	if m[k] == v {
+		delete(m, k)
 	}
+}
+
+// find returns the job that a request is about, and whether the request names
+// it rather than its viewer. It is not somebody else's.
+func (s *strangers) find(q *Query) (j *job, named bool) {
+	for _, j := range [...]*job{s.byID[q.Transcode], s.bySession[q.Session], s.bySession[q.Playback]} {
+		if j != nil && (q.Client == "" || j.about.client == "" || j.about.client == q.Client) {
+			return j, true
+		}
+	}
+	return s.byClient[q.Client], false
 }

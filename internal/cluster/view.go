@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -52,14 +53,12 @@ func (l *Ledger) View(now time.Time) []ServerView {
 	for _, s := range list {
 		v := ServerView{
 			ServerSettings: s.settings, Named: s.Named(), Draining: s.draining,
-			Maintenance: s.maintenance, Shunned: s.shunned(at), Down: s.down,
-			Load: s.tally.load(&costs), Jobs: s.tally.work, Idle: s.tally.idle,
-			Placements: s.placements, Picture: s.picture,
+			Maintenance: s.inMaintenance(at), Shunned: s.shunned(at), Down: s.down,
+			Load: s.tally.load(&costs), Idle: int(s.tally.idle),
+			Reserved: int(s.tally.reserved), Placements: s.placements, Picture: s.picture,
 		}
-		for _, j := range s.jobs {
-			if j.state == Reserved {
-				v.Reserved++
-			}
+		for w, n := range s.tally.work {
+			v.Jobs[w] = int(n)
 		}
 		views = append(views, v)
 	}
@@ -70,11 +69,13 @@ func (l *Ledger) View(now time.Time) []ServerView {
 func (l *Ledger) Playbacks() []PlaybackView {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	views := make([]PlaybackView, 0, l.playbacks.n)
-	for e := l.playbacks.head; e != nil; e = e.next {
-		views = append(views, l.view(e.owner.(*Playback)))
+	views := make([]PlaybackView, 0, len(l.playbacks.members))
+	for _, m := range l.playbacks.members {
+		views = append(views, l.view(m.owner))
 	}
-	slices.SortStableFunc(views, func(a, b PlaybackView) int { return b.Placed.Compare(a.Placed) })
+	slices.SortFunc(views, func(a, b PlaybackView) int {
+		return cmp.Or(b.Placed.Compare(a.Placed), cmp.Compare(a.key(), b.key()))
+	})
 	return views
 }
 
@@ -91,21 +92,18 @@ func (l *Ledger) Explain(id string) (PlaybackView, bool) {
 }
 
 func (l *Ledger) view(p *Playback) PlaybackView {
-	v := PlaybackView{
-		IDs: p.ids, Item: p.item, Title: p.job.title, Server: p.server.Name(),
+	p.refresh()
+	return PlaybackView{
+		IDs: p.ids, Item: p.item, Title: p.job.title(), Server: p.server.Name(),
 		Work: p.job.work, State: p.job.state, Confirmed: p.confirmed.Load(),
 		Placed: l.time(p.placed), Seen: l.time(time.Duration(p.seen.Load())),
-		Ended: p.endedAt != 0, Moves: p.moves,
+		Ended: p.endedAt != 0, Moves: int(p.moves), Why: p.why.view(l),
 	}
-	if p.why != nil {
-		v.Why = *p.why
-	}
-	return v
 }
 
 // Len returns how many playbacks and clients are remembered.
 func (l *Ledger) Len() (playbacks, clients int) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.playbacks.n, l.clients.n
+	return len(l.playbacks.members), len(l.clients.members)
 }

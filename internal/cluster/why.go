@@ -1,0 +1,98 @@
+package cluster
+
+import (
+	"math"
+	"time"
+)
+
+// Placement is a choice and what it was made from.
+type Placement struct {
+	Reason Reason
+	At     time.Time
+
+	// Chosen is the server, nil if there was none.
+	Chosen *Server
+
+	// Table holds the candidates as they were, the chosen one first and the
+	// next best behind it, at most eight; More counts the rest.
+	Table []Row
+	More  int
+}
+
+// Row is one candidate of a choice. Loads and costs are in hardware transcodes.
+type Row struct {
+	Server                    *Server
+	Load, Cost, Weight, Score float32
+	Out                       Exclusion
+}
+
+// tableRows bounds what a placement remembers of its candidates.
+const tableRows = 8
+
+// why is what a playback remembers of its placement.
+type why struct {
+	at     time.Duration
+	chosen *Server
+	rows   []row
+	more   int32
+	cost   float32
+	reason Reason
+}
+
+type row struct {
+	server       *Server
+	load, weight float32
+	out          Exclusion
+}
+
+func (w *why) view(l *Ledger) Placement {
+	v := Placement{Reason: w.reason, At: l.time(w.at), Chosen: w.chosen, More: int(w.more)}
+	for _, r := range w.rows {
+		v.Table = append(v.Table, Row{
+			Server: r.server, Load: r.load, Cost: w.cost, Weight: r.weight,
+			Score: (r.load + w.cost) / r.weight, Out: r.out,
+		})
+	}
+	return v
+}
+
+// explain keeps what a choice was made from.
+func (l *Ledger) explain(q *Query, chosen int, reason Reason, set *Settings, candidates []Candidate, now time.Duration) why {
+	if reason != LeastLoad && reason != Overflow && reason != ServerLost {
+		// Nothing was weighed; show what would have been.
+		l.choose(q, set, candidates, now)
+	}
+	// The best ones, by index and score; those out behind all others.
+	var top [tableRows]int
+	var scores [tableRows]float64
+	n := 1
+	top[0] = chosen
+	for i := range l.options {
+		o := &l.options[i]
+		if n == tableRows && o.Load+o.Cost >= scores[n-1]*o.Weight || i == chosen {
+			continue
+		}
+		score := o.Score()
+		if o.Out != In {
+			score = math.Inf(1)
+		}
+		if n == tableRows && score >= scores[n-1] {
+			continue
+		}
+		at := min(n, tableRows-1)
+		for ; at > 1 && score < scores[at-1]; at-- {
+			top[at], scores[at] = top[at-1], scores[at-1]
+		}
+		top[at], scores[at] = i, score
+		n = min(n+1, tableRows)
+	}
+	w := why{
+		reason: reason, at: now, chosen: candidates[chosen].Server,
+		rows: make([]row, n), more: int32(len(candidates) - n), cost: float32(l.options[chosen].Cost),
+	}
+	for k, i := range top[:n] {
+		o := &l.options[i]
+		w.rows[k] = row{candidates[i].Server, float32(o.Load), float32(o.Weight), o.Out}
+	}
+	return w
+}
