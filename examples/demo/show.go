@@ -47,7 +47,6 @@ func utf8Locale(getenv func(string) string) bool {
 type plain struct {
 	out  io.Writer
 	next time.Duration
-	now  time.Duration
 }
 
 // every is how often plain output tells about the servers.

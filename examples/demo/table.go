@@ -216,7 +216,10 @@ func (f frame) placements(width, height int) []line {
 			s := span{normal, strings.Repeat(" ", len(r.name)+1)}
 			if p.scores != nil {
 				s = span{faint, fmt.Sprintf(" %*.2f", len(r.name), p.scores[i])}
-				if i == p.chosen {
+				switch {
+				case i == p.chosen && p.misplaced():
+					s.style = yellow
+				case i == p.chosen:
 					s.style = green
 				}
 			}

@@ -126,7 +126,7 @@ func (a *audience) bypass(ctx context.Context, s *server, scaled func(float64) t
 	}
 	a.witness.disturb()
 	s.EndBypass(ids...)
-	a.tell(fmt.Sprintf("these %d transcodes on %s end", strangers, s.name))
+	a.tell(fmt.Sprintf("the %d transcodes past the balancer end", strangers))
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
