@@ -53,6 +53,7 @@ type job struct {
 	state    State
 	work     Work
 	missed   uint8
+	echo     bool // on the primary, and perhaps no more than copied timelines
 }
 
 // about is what a report says of a job.

@@ -414,3 +414,49 @@ func TestClonesHaveNoIdleClients(t *testing.T) {
 	}
 	check(t, d.l)
 }
+
+// In replicated mode the primary hears of every playback by its timelines, and
+// lists what it does not play.
+func TestCopiedTimelinesAreNoPlaybacks(t *testing.T) {
+	row := Report{ID: "\x00session 7", Client: "cid-1", Session: "xsi-1"}
+	set := Settings{Replicated: true, Primary: "a"}
+	t.Run("they count for nothing", func(t *testing.T) {
+		d := newDesk(t, set, named(1, 9)...)
+		if got := d.play(start(web(1))); got != "b" {
+			t.Fatalf("it is on %s", got)
+		}
+		for range 3 {
+			d.wait(5 * time.Second)
+			d.poll("b", Report{ID: "tsid-1", Client: "cid-1", Session: "xsi-1", Work: GPU})
+			d.poll("a", row, Report{ID: "\x00session 8", Client: "cid-1"})
+			if v := d.view("a"); v.Load != 0 {
+				t.Errorf("the primary has load %v", v.Load)
+			}
+		}
+		d.wants("b", 1, "after three readings")
+		check(t, d.l)
+	})
+	t.Run("what the primary does play counts", func(t *testing.T) {
+		d := newDesk(t, set, named(1, 9)...)
+		d.play(start(web(1)))
+		d.poll("a", Report{ID: "other", Client: "cid-1", Session: "xsi-1", Work: GPU}, Report{ID: "\x00session 9", Client: "bypass"})
+		if v := d.view("a"); v.Jobs[GPU] != 1 || v.Jobs[None] != 1 {
+			t.Errorf("the primary counts %v", v.Jobs)
+		}
+		check(t, d.l)
+	})
+	for name, order := range map[string][]string{"first": {"a", "b"}, "last": {"b", "a"}} {
+		t.Run("a new balancer is not misled by them, read "+name, func(t *testing.T) {
+			d := newDesk(t, set, named(9, 1)...)
+			for range 2 {
+				for _, server := range order {
+					d.poll(server, row) // direct play looks the same
+				}
+			}
+			if got, reason := d.do(follow(IDs{Session: "xsi-1", Client: "cid-1"}), Accepted); got != "b" || reason != Adopted {
+				t.Errorf("it goes to %s: %v", got, reason)
+			}
+			check(t, d.l)
+		})
+	}
+}

@@ -86,13 +86,17 @@ func (l *Ledger) report(s *Server, r *Report, asked, now time.Duration) {
 		j = l.jobOf(s, r)
 	}
 	mine := j != nil && j.playback != nil
+	// The primary gets a copy of all timelines, and makes a row of each whether
+	// or not it plays anything [P §3.6].
+	set := l.settings.Load()
+	echo := set.Replicated && r.Work == None && s.Name() == set.Primary
 	switch {
 	case j != nil && j.state == Ended && asked < j.at+endedMemory:
 		return // PMS lists it for a moment longer
 	case mine && r.Work == None && r.ID != j.id && j.work != None &&
 		(j.state == Reserved || j.state == Confirmed && j.reading == s.reading):
 		return // a session whose transcode is not listed yet, or listed besides
-	case !mine && r.Work == None && l.plays(r.Client, s):
+	case !mine && (r.Work == None && l.plays(r.Client, s) || echo && l.playsElsewhere(r, s)):
 		if j != nil {
 			l.strike(j)
 		}
@@ -105,7 +109,7 @@ func (l *Ledger) report(s *Server, r *Report, asked, now time.Duration) {
 		l.strangers.remove(j) // it may be known better by now
 	}
 	j.tell(r)
-	j.missed, j.reading, j.hold = 0, s.reading, 0
+	j.missed, j.reading, j.hold, j.echo = 0, s.reading, 0, echo
 	j.set(Confirmed, r.Work, now)
 	if !mine {
 		l.strangers.add(j)
@@ -140,6 +144,23 @@ func (l *Ledger) jobOf(s *Server, r *Report) *job {
 		}
 	}
 	return nil
+}
+
+// playsElsewhere reports whether what s lists is a playback of ours on another
+// server.
+func (l *Ledger) playsElsewhere(r *Report, s *Server) bool {
+	if p := l.bySession[r.Session]; p != nil && r.Session != "" {
+		return p.server != s
+	}
+	if r.Client == "" {
+		return false
+	}
+	for _, st := range l.sites {
+		if c := st.byID[r.Client]; c != nil && c.playback != nil && c.playback.server != s {
+			return true
+		}
+	}
+	return false
 }
 
 // plays reports whether a client of ours is known to play, or just to stay, on

@@ -15,11 +15,15 @@ func newStrangers() strangers {
 
 func (s *strangers) add(j *job) {
 	s.byID[j.id] = j
-	if j.about.client != "" {
-		s.byClient[j.about.client] = j
-	}
-	if j.about.session != "" {
-		s.bySession[j.about.session] = j
+	prefer(s.byClient, j.about.client, j)
+	prefer(s.bySession, j.about.session, j)
+}
+
+// prefer has a name lead to the job, unless that may be the mere echo of the
+// one to which it leads.
+func prefer(m map[string]*job, name string, j *job) {
+	if old := m[name]; name != "" && (old == nil || old.echo || !j.echo) {
+		m[name] = j
 	}
 }
 

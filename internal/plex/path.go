@@ -73,6 +73,10 @@ func locate(path string) place {
 // says no more than locate would.
 func segmentOf(path string) (typ, id string, ok bool) {
 	const session, dash = "/:/transcode/universal/session/", "/:/transcode/universal/dash/"
+	if strings.HasPrefix(path, "/video"+session) { // what nearly all of them are
+		id = upToSlash(path[len("/video"+session):])
+		return path[1:len("/video")], id, id != ""
+	}
 	end := 1 // of {type}, which is a few letters: a loop beats a search
 	for end < len(path) && path[end] != '/' {
 		end++
