@@ -28,7 +28,7 @@ func fill(proxy *reverseproxy.Handler, given map[string]*caddyfile.Dispenser, se
 	}
 	lb := proxy.LoadBalancing
 	if given["lb_policy"] == nil {
-		lb.SelectionPolicyRaw = caddyconfig.JSONModuleObject(transcodeselect.LeastTranscodes{}, "policy", "least_transcodes", nil)
+		lb.SelectionPolicyRaw = caddyconfig.JSONModuleObject(new(transcodeselect.LeastTranscodes), "policy", "least_transcodes", nil)
 	}
 	if given["lb_try_duration"] == nil && given["lb_retries"] == nil {
 		lb.TryDuration = caddy.Duration(5 * time.Second)

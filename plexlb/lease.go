@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -250,19 +251,27 @@ func (l *Lease) retry() *cluster.Server {
 
 // shun keeps the request from the server that it went to.
 func (l *Lease) shun() {
-	if l.server != nil && !l.Tried(l.server) {
+	if l.server != nil && !l.hasTried(l.server) {
 		l.tried = append(l.tried, l.server)
 	}
 }
 
-// Tried reports whether the request failed on s and shall not go there again.
-func (l *Lease) Tried(s *cluster.Server) bool {
-	for _, t := range l.tried {
-		if t == s {
-			return true
+// hasTried reports whether the request failed on s and shall not go there again.
+func (l *Lease) hasTried(s *cluster.Server) bool { return slices.Contains(l.tried, s) }
+
+// Exclude marks the candidates that the request shall not try again, and
+// returns how many of them could have been.
+func (l *Lease) Exclude(candidates []cluster.Candidate) (n int) {
+	if len(l.tried) == 0 {
+		return 0
+	}
+	for i := range candidates {
+		if c := &candidates[i]; c.Out == cluster.In && l.hasTried(c.Server) {
+			c.Out = cluster.Tried
+			n++
 		}
 	}
-	return false
+	return n
 }
 
 // Weighs reports whether the policy should look beyond the server to which the

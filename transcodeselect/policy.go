@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -17,7 +18,7 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(LeastTranscodes{})
+	caddy.RegisterModule(new(LeastTranscodes))
 }
 
 // LeastTranscodes sends every request of a Plex playback to the server that
@@ -34,11 +35,12 @@ type LeastTranscodes struct {
 	// option's token.
 	Token string `json:"token,omitempty"`
 
-	app *plexlb.App
+	app  *plexlb.App
+	last atomic.Pointer[translation]
 }
 
 // CaddyModule returns the Caddy module information.
-func (LeastTranscodes) CaddyModule() caddy.ModuleInfo {
+func (*LeastTranscodes) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "http.reverse_proxy.selection_policies.least_transcodes",
 		New: func() caddy.Module { return new(LeastTranscodes) },
@@ -65,58 +67,104 @@ func (p *LeastTranscodes) Select(pool reverseproxy.UpstreamPool, r *http.Request
 		lease = p.app.Borrow(r)
 	}
 	if s := lease.Server(); s != nil {
-		if u := upstream(pool, s.Address()); u != nil && u.Available() {
+		if u := p.upstream(pool, s); u != nil && u.Available() {
 			lease.Go(s)
+			if !s.Named() {
+				s.Sighted(p.app.Ledger(), time.Now())
+			}
 			if lease.Weighs() && others(pool, u) {
 				lease.Elsewhere()
 			}
 			return u
 		}
 	}
+	if len(pool) == 0 {
+		return nil
+	}
 
-	scratch := scratches.Get().(*[]cluster.Candidate)
-	candidates := (*scratch)[:0]
-	ledger := p.app.Ledger()
-	known := ledger.Servers()
+	t := p.translate(pool)
+	scratch := t.scratch()
+	candidates := *scratch
 	available := 0
 	for i, u := range pool {
-		s := known.At(i, u.Dial)
-		if s == nil || !s.Named() {
-			now := time.Now()
-			if s == nil {
-				s = ledger.Admit(u.Dial, now)
-			}
-			s.Sighted(ledger, now)
-		}
 		out := cluster.Down
 		if u.Available() {
 			out = cluster.In
-			if lease.Tried(s) {
-				out = cluster.Tried
-			} else {
-				available++
-			}
+			available++
 		}
-		candidates = append(candidates, cluster.Candidate{Server: s, Out: out})
+		candidates[i].Out = out
 	}
+	available -= lease.Exclude(candidates)
 	i := lease.Place(candidates)
+	t.scratches.Put(scratch)
 	if lease.Weighs() && available > 1 {
 		lease.Elsewhere()
 	}
-	clear(candidates) // keep no server alive
-	*scratch = candidates[:0]
-	scratches.Put(scratch)
 	if i < 0 {
 		return nil
 	}
 	return pool[i]
 }
 
-// scratches holds the candidates of one choice.
-var scratches = sync.Pool{New: func() any { return new([]cluster.Candidate) }}
+// translation is a pool in the ledger's terms. A static pool is the same slice
+// in every request, so that its servers are looked up once; it is kept alive
+// here, so that no other pool can be taken for it.
+type translation struct {
+	pool      reverseproxy.UpstreamPool
+	known     *cluster.Directory
+	servers   []*cluster.Server
+	scratches sync.Pool // *[]cluster.Candidate with the servers filled in
+}
 
-// upstream returns the member of the pool that is dialed at addr.
-func upstream(pool reverseproxy.UpstreamPool, addr string) *reverseproxy.Upstream {
+// of reports whether the translation is that of pool, as far as it was seen.
+func (t *translation) of(pool reverseproxy.UpstreamPool) bool {
+	return t != nil && len(t.pool) == len(pool) && len(pool) > 0 && &t.pool[0] == &pool[0]
+}
+
+func (t *translation) scratch() *[]cluster.Candidate {
+	if c, ok := t.scratches.Get().(*[]cluster.Candidate); ok {
+		return c
+	}
+	c := make([]cluster.Candidate, len(t.servers))
+	for i, s := range t.servers {
+		c[i].Server = s
+	}
+	return &c
+}
+
+// translate finds the servers of a pool, admitting those that no configuration
+// names.
+func (p *LeastTranscodes) translate(pool reverseproxy.UpstreamPool) *translation {
+	ledger := p.app.Ledger()
+	t := p.last.Load()
+	if !t.of(pool) || t.known != ledger.Servers() {
+		t = &translation{pool: pool, servers: make([]*cluster.Server, len(pool))}
+		for i, u := range pool {
+			t.servers[i] = ledger.Admit(u.Dial, time.Now())
+		}
+		t.known = ledger.Servers()
+		p.last.Store(t)
+	}
+	if t.known.Strangers() {
+		now := time.Now()
+		for _, s := range t.servers {
+			s.Sighted(ledger, now)
+		}
+	}
+	return t
+}
+
+// upstream returns the member of the pool that is the server, nil if it has
+// none.
+func (p *LeastTranscodes) upstream(pool reverseproxy.UpstreamPool, s *cluster.Server) *reverseproxy.Upstream {
+	addr := s.Address()
+	if t := p.last.Load(); t.of(pool) {
+		for i, known := range t.servers {
+			if known == s && pool[i].Dial == addr {
+				return pool[i]
+			}
+		}
+	}
 	for _, u := range pool {
 		if u.Dial == addr {
 			return u

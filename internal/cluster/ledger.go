@@ -139,6 +139,7 @@ func (l *Ledger) Configure(set Settings, servers []ServerSettings, now time.Time
 			s.seen.Store(int64(l.since(now)))
 			s.configure(ServerSettings{Address: s.addr}, false)
 		}
+		s.load = -1
 		list = append(list, s)
 	}
 	l.servers.Store(newDirectory(list))
@@ -146,27 +147,23 @@ func (l *Ledger) Configure(set Settings, servers []ServerSettings, now time.Time
 
 // Directory is an unchanging list of the servers known at one moment.
 type Directory struct {
-	list   []*Server
-	byAddr map[string]*Server
+	list      []*Server
+	byAddr    map[string]*Server
+	strangers bool
 }
 
 func newDirectory(list []*Server) *Directory {
 	d := &Directory{list: list, byAddr: make(map[string]*Server, len(list))}
 	for _, s := range list {
 		d.byAddr[s.addr] = s
+		d.strangers = d.strangers || !s.Named()
 	}
 	return d
 }
 
-// At returns the server with an address, nil if there is none. A pool mostly
-// lists the servers in the order of the configuration, so place, the address's
-// position in its pool, is tried before the map.
-func (d *Directory) At(place int, addr string) *Server {
-	if place < len(d.list) && d.list[place].addr == addr {
-		return d.list[place]
-	}
-	return d.byAddr[addr]
-}
+// Strangers reports whether there are servers that no configuration names, and
+// that therefore go when no pool has them any more.
+func (d *Directory) Strangers() bool { return d.strangers }
 
 // Servers returns the servers known now, those of the configuration first.
 func (l *Ledger) Servers() *Directory { return l.servers.Load() }

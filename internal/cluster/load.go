@@ -49,9 +49,6 @@ type tally struct {
 }
 
 func (t *tally) load(c *Costs) float64 {
-	if *t == (tally{}) {
-		return 0
-	}
 	return float64(t.work[GPU])*c.GPU + float64(t.work[CPU])*c.CPU +
 		float64(t.work[Copy])*c.Copy + float64(t.work[None]+t.idle)*c.Client
 }

@@ -334,7 +334,10 @@ func (l *Ledger) choose(q *Query, set *Settings, candidates []Candidate, now tim
 			s.sighting(c.Out != Down, now)
 		}
 		o := &options[i]
-		o.Load, o.Cost, o.Weight, o.Hash, o.Out = s.tally.load(&set.Costs), cost, s.settings.Weight, s.hash, c.Out
+		if s.load < 0 {
+			s.load = s.tally.load(&set.Costs)
+		}
+		o.Load, o.Cost, o.Weight, o.Hash, o.Out = s.load, cost, s.settings.Weight, s.hash, c.Out
 		if s.returned != 0 {
 			o.Weight = s.weight(set.SlowStart, now)
 		}

@@ -191,9 +191,9 @@ func (c *Client) recount() {
 	}
 	c.counted = idle
 	if idle {
-		c.server.tally.idle++
+		c.server.idle(+1)
 	} else {
-		c.server.tally.idle--
+		c.server.idle(-1)
 	}
 }
 
@@ -203,7 +203,7 @@ func (c *Client) stayOn(s *Server) {
 		return
 	}
 	if c.counted {
-		c.server.tally.idle--
+		c.server.idle(-1)
 		c.counted = false
 	}
 	c.server = s

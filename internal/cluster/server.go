@@ -34,6 +34,7 @@ type Server struct {
 	// What a choice among a thousand servers reads comes first. Guarded by
 	// the ledger's mutex, but for hash, which does not change.
 	hash        uint64
+	load        float64 // of the tally; less than 0: to be computed
 	tally       tally
 	draining    bool
 	down        bool          // when last part of a choice
@@ -116,6 +117,7 @@ func (s *Server) configure(set ServerSettings, named bool) {
 		set.Name = s.addr
 	}
 	s.settings = set
+	s.load = -1 // the costs may be others now
 	s.named.Store(named)
 	label := any(set.Name)
 	s.label.Store(&label)
@@ -148,6 +150,12 @@ func (s *Server) sighting(up bool, now time.Duration) {
 
 func (s *Server) inMaintenance(now time.Duration) bool {
 	return s.maintenance != 0 && now-s.maintenance <= maintenanceMemory
+}
+
+// idle counts clients that play nothing.
+func (s *Server) idle(by int32) {
+	s.tally.idle += by
+	s.load = -1
 }
 
 func (s *Server) full() bool {
