@@ -2,12 +2,8 @@ package cluster
 
 // Option is one server as a single choice sees it.
 type Option struct {
-	// Load is what the server carries already and Cost what the new playback
-	// would add, both in units of one hardware transcode.
-	Load, Cost float64
-
-	// Weight is the server's relative capacity, greater than 0.
-	Weight float64
+	// Score is how full the server would be, see Score.
+	Score float64
 
 	// Hash stands for the server when options are equally good.
 	Hash uint64
@@ -16,8 +12,10 @@ type Option struct {
 	Out Exclusion
 }
 
-// Score is what Best minimises: how full the server would be.
-func (o Option) Score() float64 { return (o.Load + o.Cost) / o.Weight }
+// Score says how full a server would be: by what it carries already and what
+// the new playback would add, both in units of one hardware transcode, and its
+// relative capacity, which is greater than 0.
+func Score(load, cost, weight float64) float64 { return (load + cost) / weight }
 
 // Exclusion says why a server is out of a choice.
 type Exclusion uint8
@@ -52,11 +50,10 @@ func Best(options []Option, key uint64) int {
 		if o.Out != In {
 			continue
 		}
-		score := (o.Load + o.Cost) / o.Weight
 		switch {
-		case best < 0 || score < least:
-			best, least, ranked = i, score, false
-		case score == least:
+		case best < 0 || o.Score < least:
+			best, least, ranked = i, o.Score, false
+		case o.Score == least:
 			if !ranked {
 				leastRank, ranked = rank(key, options[best].Hash), true
 			}

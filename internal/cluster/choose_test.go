@@ -11,11 +11,11 @@ func TestBest(t *testing.T) {
 		options []Option
 		want    int
 	}{
-		"the least load wins":                     {[]Option{{Load: 2, Cost: 1, Weight: 1}, {Load: 1, Cost: 1, Weight: 1}}, 1},
-		"load counts by weight":                   {[]Option{{Load: 2, Cost: 1, Weight: 4}, {Load: 0, Cost: 1, Weight: 1}}, 0},
-		"what the playback adds counts by weight": {[]Option{{Cost: 1, Weight: 1}, {Cost: 1, Weight: 2}}, 1},
-		"an excluded server is skipped":           {[]Option{{Cost: 1, Weight: 9, Out: Down}, {Load: 5, Cost: 1, Weight: 1}}, 1},
-		"every reason excludes":                   {[]Option{{Weight: 1, Out: Tried}, {Weight: 1, Out: Draining}, {Weight: 1, Out: Maintenance}, {Weight: 1, Out: Shunned}, {Weight: 1, Out: Full}}, -1},
+		"the least load wins":                     {[]Option{{Score: Score(2, 1, 1)}, {Score: Score(1, 1, 1)}}, 1},
+		"load counts by weight":                   {[]Option{{Score: Score(2, 1, 4)}, {Score: Score(0, 1, 1)}}, 0},
+		"what the playback adds counts by weight": {[]Option{{Score: Score(0, 1, 1)}, {Score: Score(0, 1, 2)}}, 1},
+		"an excluded server is skipped":           {[]Option{{Score: Score(0, 1, 9), Out: Down}, {Score: Score(5, 1, 1)}}, 1},
+		"every reason excludes":                   {[]Option{{Out: Tried}, {Out: Draining}, {Out: Maintenance}, {Out: Shunned}, {Out: Full}}, -1},
 		"no server, no choice":                    {nil, -1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -30,12 +30,12 @@ func TestBest(t *testing.T) {
 func naive(options []Option, key uint64) int {
 	best := -1
 	for i, o := range options {
-		if o.Out == In && (best < 0 || o.Score() < options[best].Score()) {
+		if o.Out == In && (best < 0 || o.Score < options[best].Score) {
 			best = i
 		}
 	}
 	for i, o := range options {
-		if o.Out == In && o.Score() == options[best].Score() && rank(key, o.Hash) < rank(key, options[best].Hash) {
+		if o.Out == In && o.Score == options[best].Score && rank(key, o.Hash) < rank(key, options[best].Hash) {
 			best = i
 		}
 	}
@@ -48,8 +48,8 @@ func TestBestAgreesWithLookingAtAllOfThem(t *testing.T) {
 		options := make([]Option, rng.IntN(12))
 		for i := range options {
 			options[i] = Option{
-				Load: float64(rng.IntN(5)) / 2, Cost: float64(rng.IntN(3)), Weight: float64(1 + rng.IntN(3)),
-				Hash: rng.Uint64(), Out: Exclusion(max(0, rng.IntN(9)-2) % 7),
+				Score: Score(float64(rng.IntN(5))/2, float64(rng.IntN(3)), float64(1+rng.IntN(3))),
+				Hash:  rng.Uint64(), Out: Exclusion(max(0, rng.IntN(9)-2) % 7),
 			}
 		}
 		key := rng.Uint64()
@@ -64,7 +64,7 @@ func TestTiesSpreadEvenlyAndAlikeOnEveryBalancer(t *testing.T) {
 	options := make([]Option, servers)
 	backwards := make([]Option, servers)
 	for i := range options {
-		options[i] = Option{Cost: 1, Weight: 1, Hash: hashString(fmt.Sprintf("10.0.0.%d:32400", i))}
+		options[i] = Option{Score: Score(0, 1, 1), Hash: hashString(fmt.Sprintf("10.0.0.%d:32400", i))}
 		backwards[servers-1-i] = options[i]
 	}
 	var got [servers]int
@@ -86,7 +86,7 @@ func TestTiesSpreadEvenlyAndAlikeOnEveryBalancer(t *testing.T) {
 func TestBestAllocatesNothing(t *testing.T) {
 	options := make([]Option, 50)
 	for i := range options {
-		options[i] = Option{Weight: 1, Hash: uint64(i)}
+		options[i] = Option{Hash: uint64(i)}
 	}
 	if n := testing.AllocsPerRun(100, func() { Best(options, 1) }); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -317,13 +317,18 @@ func (l *Ledger) hashed(q *Query, candidates []Candidate) (int, Reason) {
 	return best, Hashed
 }
 
+// cost is what the request would add to a server's load.
+func (q *Query) cost(set *Settings) float64 {
+	if q.Role == Start || q.Role == Stream {
+		return set.Costs.Of(q.Work)
+	}
+	return set.Costs.Client
+}
+
 // choose picks the roomiest server. The options stay in l.options for the
 // table of the placement.
 func (l *Ledger) choose(q *Query, set *Settings, candidates []Candidate, now time.Duration) (int, Reason) {
-	cost := set.Costs.Client
-	if q.Role == Start || q.Role == Stream {
-		cost = set.Costs.Of(q.Work)
-	}
+	cost := q.cost(set)
 	options := slices.Grow(l.options[:0], len(candidates))[:len(candidates)]
 	l.options = options
 	opinions, limits := false, false
@@ -337,10 +342,11 @@ func (l *Ledger) choose(q *Query, set *Settings, candidates []Candidate, now tim
 		if s.load < 0 {
 			s.load = s.tally.load(&set.Costs)
 		}
-		o.Load, o.Cost, o.Weight, o.Hash, o.Out = s.load, cost, s.settings.Weight, s.hash, c.Out
+		weight := s.settings.Weight
 		if s.returned != 0 {
-			o.Weight = s.weight(set.SlowStart, now)
+			weight = s.weight(set.SlowStart, now)
 		}
+		o.Score, o.Hash, o.Out = Score(s.load, cost, weight), s.hash, c.Out
 		if o.Out == In {
 			switch {
 			case s.draining:

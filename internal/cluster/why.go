@@ -69,10 +69,10 @@ func (l *Ledger) explain(q *Query, chosen int, reason Reason, set *Settings, can
 	top[0] = chosen
 	for i := range l.options {
 		o := &l.options[i]
-		if n == tableRows && o.Load+o.Cost >= scores[n-1]*o.Weight || i == chosen {
+		score := o.Score
+		if n == tableRows && score >= scores[n-1] || i == chosen {
 			continue
 		}
-		score := o.Score()
 		if o.Out != In {
 			score = math.Inf(1)
 		}
@@ -88,11 +88,11 @@ func (l *Ledger) explain(q *Query, chosen int, reason Reason, set *Settings, can
 	}
 	w := why{
 		reason: reason, at: now, chosen: candidates[chosen].Server,
-		rows: make([]row, n), more: int32(len(candidates) - n), cost: float32(l.options[chosen].Cost),
+		rows: make([]row, n), more: int32(len(candidates) - n), cost: float32(q.cost(set)),
 	}
 	for k, i := range top[:n] {
-		o := &l.options[i]
-		w.rows[k] = row{candidates[i].Server, float32(o.Load), float32(o.Weight), o.Out}
+		s := candidates[i].Server
+		w.rows[k] = row{s, float32(s.load), float32(s.weight(set.SlowStart, now)), l.options[i].Out}
 	}
 	return w
 }
