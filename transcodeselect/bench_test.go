@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/plexlb/caddy-plexlb/internal/cluster"
 	"github.com/plexlb/caddy-plexlb/plexlb"
 	"github.com/plexlb/caddy-plexlb/transcodeselect"
 )
@@ -36,6 +37,7 @@ type rig struct {
 	handler *plexlb.Handler
 	policy  *transcodeselect.LeastTranscodes
 	pool    reverseproxy.UpstreamPool
+	app     *plexlb.App
 	ctx     context.Context
 }
 
@@ -65,6 +67,12 @@ func newRig(tb testing.TB, n int, app string) *rig {
 	}
 	g.handler = load("http.handlers.plexlb", struct{}{}).(*plexlb.Handler)
 	g.policy = load("http.reverse_proxy.selection_policies.least_transcodes", struct{}{}).(*transcodeselect.LeastTranscodes)
+	loaded, err := ctx.App("plexlb")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	g.app = loaded.(*plexlb.App)
+	tb.Cleanup(func() { _ = g.app.Cleanup() }) // the next rig starts from nothing
 	g.ctx = serverContext()
 	if u := g.ask(httptest.NewRecorder(), g.request(startURL)); u == nil {
 		tb.Fatal("the playback got no server")
@@ -95,6 +103,17 @@ func (g *rig) ask(w http.ResponseWriter, r *http.Request) (u *reverseproxy.Upstr
 	}))
 	return u
 }
+
+// choose is ask for the address alone.
+func (g *rig) choose(url string) string {
+	u := g.ask(httptest.NewRecorder(), g.request(url))
+	if u == nil {
+		return ""
+	}
+	return u.Dial
+}
+
+func (g *rig) ledger() *cluster.Ledger { return g.app.Ledger() }
 
 // discard is a response writer without a client.
 type discard struct{ header http.Header }
