@@ -2,7 +2,16 @@
 # Builds Caddy with plexlb from this working tree, runs it, shows it, tests it.
 # Needs Go, and nothing else.
 set -eu
+here=$PWD
 cd "$(dirname "$0")"
+
+# What an argument means where the caller stands.
+absolute() {
+	case $1 in
+	/*) echo "$1" ;;
+	*) echo "$here/$1" ;;
+	esac
+}
 
 caddy_version=v2.11.9
 with='
@@ -100,14 +109,21 @@ case $command in
 build)
 	[ $# -le 1 ] || usage
 	case ${1-} in -*) usage ;; esac
-	build "${1:-bin/caddy}"
-	echo "built ${1:-bin/caddy}"
+	output=bin/caddy
+	if [ $# -eq 1 ]; then output=$(absolute "$1"); fi
+	build "$output"
+	echo "built $output"
 	;;
 run)
 	[ $# -le 1 ] || usage
 	case ${1-} in -*) usage ;; esac
+	config=$(absolute "${1:-Caddyfile}")
+	if [ ! -f "$config" ]; then
+		echo "there is no $config: copy examples/minimal/Caddyfile there and put your servers in" >&2
+		exit 1
+	fi
 	build bin/caddy
-	exec bin/caddy run --adapter caddyfile --config "${1:-Caddyfile}"
+	exec bin/caddy run --adapter caddyfile --config "$config"
 	;;
 demo)
 	case "$#:${1-}" in 0:) ;; 1:--stay) ;; *) usage ;; esac
@@ -118,6 +134,9 @@ demo)
 test)
 	[ $# -eq 0 ] || usage
 	tests
+	;;
+-h | --help | help)
+	(usage) 2>&1 || exit 0
 	;;
 *)
 	usage

@@ -2,9 +2,12 @@ package plexlb
 
 import (
 	"bytes"
+	"io"
 	"maps"
 	"net/http"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/plexlb/caddy-plexlb/internal/plex"
 )
@@ -42,10 +45,24 @@ func (l *Lease) WriteHeader(status int) {
 		l.held = true
 		return
 	}
+	if status < 300 {
+		l.patient()
+	}
 	if l.query.Begins && status < 400 {
 		l.accepted()
 	}
 	l.ResponseWriter.WriteHeader(status)
+}
+
+// patient takes back the limit on how long a client may pause in the middle of
+// an answer: a paused player stops reading for as long as its viewer likes.
+func (l *Lease) patient() {
+	switch l.request.Kind {
+	case plex.Segment, plex.Part, plex.Start:
+		if _, writer := caddyhttp.IdleTimeoutsFromContext(l.ctx); writer != nil {
+			l.restore = writer.Override(24*time.Hour, 0, 0)
+		}
+	}
 }
 
 // accepted confirms what begins with this answer, which may take hours to its
@@ -56,6 +73,9 @@ func (l *Lease) accepted() {
 }
 
 func (l *Lease) holds(status int) bool {
+	if l.probing {
+		return true
+	}
 	switch l.request.Kind {
 	case plex.Decision:
 		return status != statusClientClosed
@@ -79,6 +99,17 @@ func (l *Lease) Write(p []byte) (int, error) {
 		}
 	}
 	return l.ResponseWriter.Write(p)
+}
+
+// ReadFrom does what Write does, for those who copy.
+func (l *Lease) ReadFrom(r io.Reader) (int64, error) {
+	if l.status == 0 {
+		l.WriteHeader(http.StatusOK)
+	}
+	if l.held {
+		return io.Copy(struct{ io.Writer }{l}, r)
+	}
+	return l.ResponseWriterWrapper.ReadFrom(r)
 }
 
 // FlushError does not flush an answer that is held.
@@ -119,7 +150,7 @@ func (l *Lease) read() {
 // was refused for want of room, or failed, may succeed elsewhere [P §8.4]. The
 // answer it got is kept for the case that no other comes.
 func (l *Lease) again(err error) bool {
-	if err != nil || !l.held || !l.elsewhere || l.app.Mode != ModeReplicated || l.first != nil {
+	if err != nil || !l.held || !l.elsewhere || l.query.Writes || l.app.Mode != ModeReplicated {
 		return false
 	}
 	l.read()
@@ -137,19 +168,19 @@ func (l *Lease) setAside() {
 	first := l.answer
 	first.header = l.Header().Clone()
 	l.answer = answer{before: first.before, first: &first}
-	l.restore(first.before)
+	l.putBack(first.before)
 }
 
 // fallBack takes the answer that was set aside for the one to give.
 func (l *Lease) fallBack() {
 	first := l.first
 	l.answer = *first
-	l.restore(first.header)
+	l.putBack(first.header)
 }
 
-// restore sets the header to what it was, as middlewares before us have set
+// putBack sets the header to what it was, as middlewares before us have set
 // some of it.
-func (l *Lease) restore(header http.Header) {
+func (l *Lease) putBack(header http.Header) {
 	h := l.Header()
 	clear(h)
 	maps.Copy(h, header.Clone())

@@ -81,9 +81,6 @@ type App struct {
 	work   sync.WaitGroup
 	copies chan copied
 
-	orphansMu sync.Mutex
-	orphans   []cluster.Orphan
-
 	tokenMu     sync.Mutex
 	policyToken string // of a policy that brings its own
 }

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -77,27 +76,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	defer l.end() // runs even when the proxy panics because a player hung up
 	r = l.begin(h.site, r)
 
-	if l.request.Kind == plex.Part || l.request.Kind == plex.Start {
-		defer patient(r)()
-	}
 	replicated := h.app.Mode == ModeReplicated
-	if l.query.Role == cluster.Start {
-		l.before = w.Header().Clone()
-		if replicated {
-			h.carryChoices(l, r, next)
-		}
-	}
 	shared := replicated && (l.request.Kind == plex.Timeline || l.request.Kind == plex.StreamChoice)
 	var body []byte
 	if shared {
 		body, r, shared = keepBody(r)
 	}
-	err := next.ServeHTTP(l, r)
-	if l.again(err) {
-		if err = next.ServeHTTP(l, r); err != nil && l.status == 0 {
-			err = nil
-			l.fallBack()
-		}
+	var err error
+	if l.query.Role == cluster.Start {
+		err = h.serveStart(l, r, next)
+	} else {
+		err = next.ServeHTTP(l, r)
 	}
 	if err == nil {
 		err = l.release()
@@ -110,18 +99,46 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return l.later(err)
 }
 
+// serveStart sends a decision or start on: once more to another server if the
+// first has no room for it, and once more to the same if that did not know what
+// the client has chosen.
+func (h *Handler) serveStart(l *Lease, r *http.Request, next caddyhttp.Handler) error {
+	l.before = l.Header().Clone()
+	if l.request.Kind == plex.Start {
+		h.prepare(l, r, next)
+	}
+	err := next.ServeHTTP(l, r)
+	if l.again(err) {
+		if err = next.ServeHTTP(l, r); err != nil && l.status == 0 {
+			l.fallBack()
+			return nil
+		}
+	}
+	if err == nil && l.request.Kind == plex.Decision && l.held && l.status == http.StatusOK && h.carry(l, r) {
+		l.setAside()
+		l.server = nil // the next attempt is no retry
+		if err = next.ServeHTTP(l, r); err != nil && l.status == 0 {
+			l.fallBack()
+			return nil
+		}
+	}
+	return err
+}
+
 // serveSegment is ServeHTTP for the requests that are nearly all there are. They
 // carry nothing but a transcode id, so nothing is held for them or learnt from
-// them.
+// them, unless their playback has yet to be found.
 func (h *Handler) serveSegment(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, id string) error {
 	l := takeLease(h.app, w)
+	defer l.endSegment()
+	l.ctx = r.Context()
 	l.beginSegment(id)
 	l.labels = describe(r, l)
 	err := next.ServeHTTP(l, r)
 	if err != nil {
+		l.failed = true
 		err = l.later(err)
 	}
-	l.endSegment() // not after a panic: there is nothing to give back
 	return err
 }
 
@@ -132,16 +149,6 @@ func (l *Lease) later(err error) error {
 		l.Header().Set("Retry-After", "5")
 	}
 	return err
-}
-
-// patient takes back the limit on how long a client may pause in the middle of
-// a download: a paused player stops reading for as long as its viewer likes.
-func patient(r *http.Request) (restore func()) {
-	_, writer := caddyhttp.IdleTimeoutsFromContext(r.Context())
-	if writer == nil {
-		return func() {}
-	}
-	return writer.Override(24*time.Hour, 0, 0)
 }
 
 // report writes the one line about what became of the request, if there is

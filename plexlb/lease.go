@@ -1,6 +1,7 @@
 package plexlb
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/url"
@@ -33,8 +34,14 @@ type Lease struct {
 	tried     []*cluster.Server // which the request shall not try again
 	elsewhere bool              // other servers could have taken it
 	failed    bool              // the proxy gave up
-	segment   bool              // path-only: nothing is held
+	segment   bool              // path-only: nothing is held unless it is placed
+	placed    bool              // it went through Place
 	borrowed  bool              // no handler will end it
+	probing   bool              // its answer is for us, not for the client
+
+	who     uint64          // of a client that names no transcode
+	ctx     context.Context // of the request
+	restore func()          // ends the patience with a client that pauses
 }
 
 // leases are reused: a segment's costs as little as it can.
@@ -87,7 +94,7 @@ func (a *App) Borrow(r *http.Request) *Lease {
 // giveBack lets go of what a borrowed lease holds, as nobody will tell when
 // its request ends.
 func (l *Lease) giveBack() {
-	if l.borrowed && !l.segment {
+	if l.borrowed {
 		server := l.hold.Server
 		l.app.state.ledger.Settle(&l.query, &l.hold, cluster.Unwatched, time.Now())
 		l.hold = cluster.Hold{Server: server}
@@ -97,9 +104,10 @@ func (l *Lease) giveBack() {
 // begin finds out what the request is and where it belongs. The request that
 // it returns may have got a transcode id of ours.
 func (l *Lease) begin(site string, r *http.Request) *http.Request {
+	l.ctx = r.Context()
 	l.request = plex.Identify(r)
 	l.ask(site, r)
-	if l.query.Role == cluster.Start && l.query.Transcode == "" {
+	if l.query.Role == cluster.Start && l.query.Transcode == "" && !l.borrowed {
 		r = l.nameTranscode(r)
 	}
 	l.hold = l.app.state.ledger.Find(&l.query, time.Now())
@@ -124,12 +132,17 @@ func (l *Lease) beginSegment(id string) {
 
 // endSegment resets what beginSegment and the policy have set.
 func (l *Lease) endSegment() {
-	if l.hold.Server == nil || len(l.tried) > 0 {
-		return // it was placed; let it go rather than clean it up
+	if l.placed {
+		l.end()
+		return
+	}
+	if l.restore != nil {
+		l.restore()
 	}
 	l.ResponseWriter, l.labels, l.server, l.hold.Server = nil, nil, nil, nil
 	l.query.Transcode, l.query.Role, l.reason = "", 0, 0
-	l.request.Kind, l.segment, l.status = 0, false, 0
+	l.request.Kind, l.segment, l.status, l.failed = 0, false, 0, false
+	l.ctx, l.restore = nil, nil
 	leases.Put(l)
 }
 
@@ -139,6 +152,7 @@ func (l *Lease) ask(site string, r *http.Request) {
 	q.IDs = cluster.IDs(l.request.IDs)
 	q.Site = site
 	q.Writes = l.request.Writes
+	q.Look = r.Method == http.MethodOptions || open(r.URL.Path)
 	q.Role = role(l.request.Kind, r.URL.Path)
 	replicated := l.app.Mode == ModeReplicated
 	switch q.Role {
@@ -185,6 +199,13 @@ func role(k plex.Kind, path string) cluster.Role {
 	return cluster.Visit
 }
 
+// open reports whether a server answers the path to anybody, so that an answer
+// does not mean that the one who asks was let in [P §2].
+func open(path string) bool {
+	return path == "/identity" || path == "/web" || strings.HasPrefix(path, "/web/") ||
+		path == "/favicon.ico" || path == "/robots.txt" || path == "/crossdomain.xml"
+}
+
 // inquires reports whether a request asks what the server is playing.
 func inquires(path string) bool {
 	return strings.HasPrefix(path, "/status/sessions") || strings.HasPrefix(path, "/transcode/sessions")
@@ -214,9 +235,8 @@ func hash(parts ...string) uint64 {
 // segments can be known: PMS would make one up and tell it in the playlist
 // only [P §3.1]. The query is kept as it is, to the letter.
 func (l *Lease) nameTranscode(r *http.Request) *http.Request {
-	id, near := l.app.state.sessions.name(l.request.Kind, hash(
-		l.request.Token, l.request.Session, l.request.Playback, l.request.Client, clientIP(r), r.UserAgent(), l.query.Item,
-	), time.Now())
+	l.who = hash(l.request.Token, l.request.Session, l.request.Playback, l.request.Client, clientIP(r), r.UserAgent(), l.query.Item)
+	id, near := l.app.state.sessions.name(l.who, time.Now())
 	l.query.Transcode, l.query.Near = id, near
 	u := *r.URL
 	if u.RawQuery != "" {
@@ -240,9 +260,16 @@ func (l *Lease) Server() *cluster.Server {
 
 // retry is for a request that the proxy brings back. What is pinned stays where
 // it is as long as Caddy finds the server healthy: one broken connection is no
-// reason to move a viewer. What no server has accepted yet goes elsewhere.
+// reason to move a viewer. What no server has accepted yet goes elsewhere, if
+// there is anything elsewhere that it could mean.
 func (l *Lease) retry() *cluster.Server {
-	if l.segment || l.hold.Settled() && !(l.app.Mode == ModeReplicated && l.query.Role <= cluster.Artwork) {
+	pinned := l.segment || l.hold.Settled()
+	if l.app.Mode != ModeReplicated {
+		pinned = pinned || l.hold.Known()
+	} else if l.query.Role == cluster.Visit || l.query.Role == cluster.Artwork {
+		pinned = false
+	}
+	if pinned && !l.hasTried(l.hold.Server) {
 		return l.hold.Server
 	}
 	l.shun()
@@ -282,13 +309,18 @@ func (l *Lease) Weighs() bool { return l.query.Role == cluster.Start && len(l.tr
 func (l *Lease) Elsewhere() { l.elsewhere = true }
 
 // Go notes that the request goes to the server to which it is pinned.
-func (l *Lease) Go(s *cluster.Server) { l.server, l.reason = s, cluster.Pinned }
+func (l *Lease) Go(s *cluster.Server) {
+	l.server = s
+	if !l.placed {
+		l.reason = cluster.Pinned
+	}
+}
 
 // Place has the ledger choose among the candidates, and returns the index of
 // the one it chose, -1 if there is none.
 func (l *Lease) Place(candidates []cluster.Candidate) int {
 	i, reason := l.app.state.ledger.Place(&l.query, &l.hold, candidates, time.Now())
-	l.reason = reason
+	l.reason, l.placed = reason, true
 	l.server = nil
 	if i >= 0 {
 		l.server = candidates[i].Server
@@ -301,6 +333,9 @@ func (l *Lease) Place(candidates []cluster.Candidate) int {
 // end gives back what the request held and draws the conclusions.
 func (l *Lease) end() {
 	l.settle()
+	if l.restore != nil {
+		l.restore()
+	}
 	tried := l.tried[:0]
 	clear(l.tried)
 	*l = Lease{tried: tried}
@@ -312,6 +347,9 @@ func (l *Lease) settle() {
 	led := l.app.state.ledger
 	now := time.Now()
 	outcome := l.outcome()
+	if outcome == cluster.Accepted && l.who != 0 {
+		l.app.state.sessions.remember(l.who, l.query.Transcode, l.request.Kind == plex.Decision, now)
+	}
 	if outcome == cluster.Accepted && l.verdict != nil {
 		led.Decided(&l.hold, cluster.Work(l.verdict.Work()), now)
 	}
@@ -322,7 +360,7 @@ func (l *Lease) settle() {
 	}
 	orphan := led.Settle(&l.query, &l.hold, outcome, now)
 	if orphan.Server != nil {
-		l.app.stopLater(orphan)
+		l.app.state.stopLater(orphan)
 	}
 }
 
@@ -337,10 +375,10 @@ func (l *Lease) outcome() cluster.Outcome {
 		return cluster.Abandoned // it panicked before there was an answer
 	case l.status == 0 && l.server == nil:
 		return cluster.Rejected // nobody was asked
-	case l.status == 0 || l.status >= 500:
-		return cluster.Failed
-	case l.status >= 400:
-		return cluster.Rejected
+	case l.status == 0 || l.status >= 500 || l.held:
+		return cluster.Failed // what is still held was cut off in the middle
+	case l.status >= 400, l.status >= 300 && l.query.Role == cluster.Visit:
+		return cluster.Rejected // a redirect is for anybody
 	}
 	return cluster.Accepted
 }

@@ -4,8 +4,6 @@ import (
 	"crypto/rand"
 	"sync"
 	"time"
-
-	"github.com/plexlb/caddy-plexlb/internal/plex"
 )
 
 // sessionNames makes transcode ids for clients that send none. A decision and
@@ -33,17 +31,22 @@ const (
 // name returns a transcode id for a decision or start by who, in a word that
 // tells devices apart as far as requests without ids can; near is the id that
 // the same one got before, which is probably the playback that goes on.
-func (n *sessionNames) name(kind plex.Kind, who uint64, now time.Time) (id, near string) {
+func (n *sessionNames) name(who uint64, now time.Time) (id, near string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	last := n.last[who]
-	id = last.id
-	if !last.decided || now.Sub(last.at) > decisionLife {
-		id, near = "plexlb-"+rand.Text(), last.id
+	if last.decided && now.Sub(last.at) <= decisionLife {
+		return last.id, ""
 	}
+	return "plexlb-" + rand.Text(), last.id
+}
+
+// remember keeps an id that a server accepted.
+func (n *sessionNames) remember(who uint64, id string, decided bool, now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if n.last == nil || len(n.last) >= maxNames {
 		n.last = make(map[uint64]sessionName)
 	}
-	n.last[who] = sessionName{id, now, kind == plex.Decision}
-	return id, near
+	n.last[who] = sessionName{id, now, decided}
 }

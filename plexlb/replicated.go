@@ -90,7 +90,7 @@ func (a *App) copyLater(c copied) {
 	select {
 	case a.copies <- c:
 	default:
-		a.logger.Warn("primary is too slow: a timeline was not copied to it", zap.String("server", c.server.Name))
+		a.logger.Debug("primary is too slow: a timeline was not copied to it", zap.String("server", c.server.Name))
 	}
 }
 
@@ -105,7 +105,7 @@ type choice struct {
 	part    string
 	request copied
 	at      time.Time
-	known   map[*Server]bool // servers that have it
+	known   map[string]bool // addresses of the servers that have it
 }
 
 const (
@@ -141,7 +141,7 @@ func (c *choices) remember(client uint64, part string, r copied, primary *Server
 			}
 		}
 	}
-	c.by[client] = append(list, &choice{part, r, time.Now(), map[*Server]bool{primary: true}})
+	c.by[client] = append(list, &choice{part, r, time.Now(), map[string]bool{primary.dial: true}})
 }
 
 // unknown returns the client's choices that a server has not been told.
@@ -150,7 +150,7 @@ func (c *choices) unknown(client uint64, s *Server) []*choice {
 	defer c.mu.Unlock()
 	var list []*choice
 	for _, ch := range c.by[client] {
-		if !ch.known[s] && time.Since(ch.at) < choiceLife {
+		if !ch.known[s.dial] && time.Since(ch.at) < choiceLife {
 			list = append(list, ch)
 		}
 	}
@@ -159,7 +159,7 @@ func (c *choices) unknown(client uint64, s *Server) []*choice {
 
 func (c *choices) told(ch *choice, s *Server) {
 	c.mu.Lock()
-	ch.known[s] = true
+	ch.known[s.dial] = true
 	c.mu.Unlock()
 }
 
@@ -173,44 +173,57 @@ func (c *choices) has(client uint64) bool {
 // chooser is who made a choice: the device of a user.
 func chooser(q *plex.Request) uint64 { return hash(q.Client, q.Token) }
 
-// carryChoices makes the server of a playback know what its client has chosen,
-// before it decides. A playback that has no server yet gets one by asking for
-// a decision, whose answer is dropped: the real one follows.
-func (h *Handler) carryChoices(l *Lease, r *http.Request, next caddyhttp.Handler) {
-	who := chooser(&l.request)
+// carryTimeout bounds how long a playback waits until its server knows what its
+// client has chosen; without that it plays, if with another language.
+const carryTimeout = time.Second
+
+// carry tells the server of a request what its client has chosen before, and
+// reports whether that was news to it.
+func (h *Handler) carry(l *Lease, r *http.Request) (news bool) {
+	s := h.app.byAddress(l.server)
+	if s == nil || h.app.Mode != ModeReplicated {
+		return false
+	}
 	all := &h.app.state.choices
-	if !all.has(who) {
-		return
-	}
-	if l.hold.Server == nil {
-		ask := r.Clone(r.Context())
-		if i := strings.LastIndex(ask.URL.Path, "/start"); l.request.Kind == plex.Start && i >= 0 {
-			ask.URL.Path = ask.URL.Path[:i] + "/decision"
-			ask.URL.RawPath = ""
-		}
-		probe := &probe{header: make(http.Header)}
-		w := l.ResponseWriter
-		l.ResponseWriter = probe
-		err := next.ServeHTTP(l, ask)
-		l.ResponseWriter = w
-		before := l.before
-		l.answer = answer{before: before}
-		l.server, l.tried = nil, l.tried[:0] // what follows is the first attempt
-		if err != nil {
-			return
-		}
-	}
-	s := h.app.byAddress(l.hold.Server)
-	if s == nil {
-		return
-	}
-	for _, ch := range all.unknown(who, s) {
+	ctx, cancel := context.WithTimeout(r.Context(), carryTimeout)
+	defer cancel()
+	for _, ch := range all.unknown(chooser(&l.request), s) {
 		again := ch.request
 		again.server = s
-		if again.send(r.Context()) {
-			all.told(ch, s)
+		if !again.send(ctx) {
+			break
 		}
+		all.told(ch, s)
+		news = true
 	}
+	return news
+}
+
+// prepare carries the choices of a client that starts without a decision, or
+// decided elsewhere. Its server is found by asking for a decision, whose answer
+// is dropped; the start follows it there.
+func (h *Handler) prepare(l *Lease, r *http.Request, next caddyhttp.Handler) {
+	all, who := &h.app.state.choices, chooser(&l.request)
+	if h.app.Mode != ModeReplicated || l.query.Writes || !all.has(who) {
+		return
+	}
+	if s := h.app.byAddress(l.hold.Server); s != nil && len(all.unknown(who, s)) == 0 {
+		return
+	}
+	i := strings.LastIndex(r.URL.Path, "/start")
+	if i < 0 {
+		return
+	}
+	ask := r.Clone(r.Context())
+	ask.URL.Path, ask.URL.RawPath = r.URL.Path[:i]+"/decision", ""
+	client := l.ResponseWriter
+	l.ResponseWriter, l.probing = &probe{header: make(http.Header)}, true
+	if err := next.ServeHTTP(l, ask); err == nil {
+		h.carry(l, r)
+	}
+	l.ResponseWriter, l.probing = client, false
+	l.answer = answer{before: l.before}
+	l.server, l.tried = nil, l.tried[:0] // what follows is the first attempt
 }
 
 func (a *App) byAddress(s *cluster.Server) *Server {

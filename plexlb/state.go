@@ -1,6 +1,7 @@
 package plexlb
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +19,10 @@ type state struct {
 	choices  choices
 
 	mu   sync.Mutex
-	apps []*App // started and not stopped; the last one's settings are in force
+	apps []*App // started and not stopped; the first one's settings are in force
+
+	orphansMu sync.Mutex
+	orphans   []cluster.Orphan // to be stopped by whichever app runs
 }
 
 // clockStep is how far the ledger's time may be behind for a segment.
@@ -57,29 +61,29 @@ func (s *state) prepare(a *App) {
 	}
 }
 
-// enter puts an app's settings in force.
+// enter puts an app's settings in force, if there is no other. One that is to
+// take over may yet fail with the rest of its config: its turn comes when the
+// old one has left.
 func (s *state) enter(a *App) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.apps = append(s.apps, a)
-	s.configure(a)
+	if len(s.apps) == 1 {
+		s.configure(a)
+	}
 }
 
-// leave puts the settings of the app before in force again, if one that failed
-// to take over goes and not the old one.
+// leave puts the settings of the app that remains in force.
 func (s *state) leave(a *App) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, b := range s.apps {
-		if a != b {
-			continue
-		}
-		last := i == len(s.apps)-1
-		s.apps = append(s.apps[:i], s.apps[i+1:]...)
-		if last && len(s.apps) > 0 {
-			s.configure(s.apps[len(s.apps)-1])
-		}
+	i := slices.Index(s.apps, a)
+	if i < 0 {
 		return
+	}
+	s.apps = slices.Delete(s.apps, i, i+1)
+	if i == 0 && len(s.apps) > 0 {
+		s.configure(s.apps[0])
 	}
 }
 

@@ -44,6 +44,10 @@ type Query struct {
 	// goes on with, so that it stays on that server.
 	Near string
 
+	// Look says that a server answers such a request to anybody, so that the
+	// one who asks is not remembered for it.
+	Look bool
+
 	// Writes says that only the one server will do that keeps what the
 	// request changes.
 	Writes bool
@@ -76,14 +80,17 @@ type Hold struct {
 	work    Work // that this is what it costs
 }
 
-// Settled reports whether the request belongs to something that a server has
-// accepted before.
+// Settled reports whether the request belongs to a playback that a server has
+// accepted before, or, if it has none, to such a client.
 func (h *Hold) Settled() bool {
 	if h.playback != nil {
 		return h.playback.confirmed.Load()
 	}
-	return h.client != nil && h.client.confirmed.Load()
+	return h.Known()
 }
+
+// Known reports whether a server has accepted something of the client before.
+func (h *Hold) Known() bool { return h.client != nil && h.client.confirmed.Load() }
 
 // FindSegment is Find for a request that carries nothing but a transcode id:
 // by far the most frequent one, it takes and leaves nothing. Its playback is

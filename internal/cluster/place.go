@@ -206,7 +206,7 @@ func (l *Ledger) placeAtHome(q *Query, h *Hold, c *Client, set *Settings, candid
 		// another server they are another film's [P §10.29]; once the client
 		// has looked at another library, its ids are that one's.
 		return -1, ServerGone
-	case !plays && (q.Client == "" || q.Role == Inquire && home != nil):
+	case !plays && (q.Client == "" || q.Role == Inquire && home != nil || q.Look && home == nil):
 		return l.hashed(q, candidates)
 	default:
 		other := -1

@@ -71,10 +71,9 @@ func (l *Ledger) Settle(q *Query, h *Hold, outcome Outcome, now time.Time) (orph
 			if h.Server == p.server && !h.foreign {
 				l.keep(&p.job, at+failedHold)
 			}
-		case outcome == Abandoned && q.Begins && !p.confirmed.Load():
-			// PMS may have started all the same, and will say so.
-			l.keep(&p.job, at+reservationLife)
 		}
+		// An abandoned start may have begun all the same; its server will say
+		// so. Nobody knows that the one who left was let in at all.
 		l.dropPlayback(p, at)
 	}
 	if c != nil {

@@ -253,29 +253,26 @@ func TestRejectedRequestsLeaveNothing(t *testing.T) {
 	}
 }
 
-func TestFailedAndAbandonedStartsCountForAWhile(t *testing.T) {
-	for name, tc := range map[string]struct {
-		outcome Outcome
-		until   time.Duration
-	}{
-		"failed":    {Failed, 30 * time.Second},
-		"abandoned": {Abandoned, 20 * time.Second},
-	} {
-		t.Run(name, func(t *testing.T) {
-			d := newDesk(t, Settings{Replicated: true}, named(1)...)
-			d.do(start(web(1)), tc.outcome)
-			if n, m := d.l.Len(); n+m != 0 {
-				t.Errorf("%d playbacks and %d clients are left", n, m)
-			}
-			d.tick(tc.until - time.Second).poll("a")
-			d.wants("a", 1, "a second before")
-			if got, reason := d.do(follow(IDs{Client: "cid-1"}), Accepted); reason == Adopted {
-				t.Errorf("a failed start on %s was adopted", got)
-			}
-			d.tick(2 * time.Second)
-			empty(t, d.l)
-		})
-	}
+func TestFailedStartsCountForAWhile(t *testing.T) {
+	t.Run("half a minute", func(t *testing.T) {
+		d := newDesk(t, Settings{Replicated: true}, named(1)...)
+		d.do(start(web(1)), Failed)
+		if n, m := d.l.Len(); n+m != 0 {
+			t.Errorf("%d playbacks and %d clients are left", n, m)
+		}
+		d.tick(29 * time.Second).poll("a")
+		d.wants("a", 1, "a second before")
+		if got, reason := d.do(follow(IDs{Client: "cid-1"}), Accepted); reason == Adopted {
+			t.Errorf("a failed start on %s was adopted", got)
+		}
+		d.tick(2 * time.Second)
+		empty(t, d.l)
+	})
+	t.Run("but not those of who hung up and may never have been let in", func(t *testing.T) {
+		d := newDesk(t, Settings{Replicated: true}, named(1)...)
+		d.do(start(web(1)), Abandoned)
+		empty(t, d.l)
+	})
 	t.Run("and do not fill the table", func(t *testing.T) {
 		d := newDesk(t, Settings{Replicated: true}, named(1)...)
 		for i := range 10_000 {
