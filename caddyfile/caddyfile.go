@@ -58,6 +58,8 @@ func pick(h httpcaddyfile.Helper, names []string) ([]*plexlb.Server, error) {
 	var picked []*plexlb.Server
 	for i, name := range names {
 		switch s := servers[name]; {
+		case s == nil && strings.ContainsAny(name, ":/"):
+			return nil, fmt.Errorf("%q is an address: give it a name in the global option plexlb, as in server plex1 %s, and write that name here", name, name)
 		case len(servers) == 0:
 			return nil, fmt.Errorf("unknown server %q: the global option plexlb lists no servers; add a line to it: server %s <address>", name, name)
 		case s == nil:

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,6 +81,8 @@ type App struct {
 	stop   context.CancelFunc
 	work   sync.WaitGroup
 	copies chan copied
+
+	borrowed sync.Once // warned of a policy without a handler
 
 	tokenMu     sync.Mutex
 	policyToken string // of a policy that brings its own
@@ -170,6 +173,9 @@ func (a *App) resolve(token, what string) string {
 		return ""
 	}
 	resolved := caddy.NewReplacer().ReplaceAll(token, "")
+	if strings.HasPrefix(resolved, "$") {
+		a.logger.Warn(what + " begins with $ and is taken literally; write {env.NAME} for an environment variable")
+	}
 	if resolved == "" {
 		a.logger.Warn(what + " is empty; is its environment variable set? Sessions are not read without it")
 	}

@@ -80,6 +80,10 @@ func (a *App) Borrow(r *http.Request) *Lease {
 	if l, ok := caddyhttp.GetVar(r.Context(), leaseVar).(*Lease); ok {
 		return l
 	}
+	a.borrowed.Do(func() {
+		a.logger.Warn("least_transcodes has no plexlb_session in front of it, and so sees no answers: " +
+			"what it places is confirmed by the servers' reports only, and clients that send no session id are not recognised")
+	})
 	l := &Lease{app: a, borrowed: true}
 	if id := plex.SegmentID(r); id != "" {
 		l.beginSegment(id)

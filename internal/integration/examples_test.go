@@ -23,8 +23,9 @@ func TestExamplesRun(t *testing.T) {
 			b := &balancer{t: t, addr: freeAddr(t)}
 			b.URL = "http://" + b.addr
 			log := filepath.Join(t.TempDir(), "access.log")
+			failures := filepath.Join(t.TempDir(), "caddy.log")
 			for key, value := range map[string]string{
-				"PLEX1": servers[0].Addr(), "PLEX2": servers[1].Addr(), "PLEX_TOKEN": token, "LOG": log,
+				"PLEX1": servers[0].Addr(), "PLEX2": servers[1].Addr(), "PLEX_TOKEN": token, "LOG": "file " + log, "ERRORS": "file " + failures,
 				"SITE": b.URL, "SITE1": "http://" + freeAddr(t), "SITE2": "http://" + freeAddr(t),
 			} {
 				t.Setenv(key, value)
@@ -33,7 +34,11 @@ func TestExamplesRun(t *testing.T) {
 			if !ok {
 				t.Fatal("no global options")
 			}
-			if err := loadCaddyfile(head + "\n{\n" + global + rest); err != nil {
+			options := global
+			if name == "logging" {
+				options = strings.ReplaceAll(options, "log {\n\t\toutput discard\n\t}", "")
+			}
+			if err := loadCaddyfile(head + "\n{\n" + options + rest); err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = caddy.Stop() })
@@ -51,8 +56,20 @@ func TestExamplesRun(t *testing.T) {
 				return
 			}
 			b.get("/photo/:/transcode?width=9&height=9&url=%2Flibrary%2Fmetadata%2F1%2Fthumb%2F1%3FX-Plex-Token%3D"+token+"&x-plex-token="+token, "Referer", "http://x/?X-Plex-Token="+token)
+			// Requests that fail are told of in another log.
+			for _, s := range servers {
+				s.Close()
+			}
+			b.get("/:/timeline?state=playing&X-Plex-Token="+token+"&url=x%253FX-Plex-Token%253D"+token, "X-Plex-Token", token, "Referer", "http://x/?X-Plex-Token="+token)
 			if err := caddy.Stop(); err != nil {
 				t.Fatal(err)
+			}
+			errors, err := os.ReadFile(failures)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(string(errors), "/:/timeline"); n == 0 || strings.Contains(string(errors), token) {
+				t.Errorf("the failed request is logged %d times, token in it: %v", n, strings.Contains(string(errors), token))
 			}
 			raw, err := os.ReadFile(log)
 			if err != nil {
