@@ -266,3 +266,65 @@ func TestPausedDownloadIsNotCut(t *testing.T) {
 		}
 	}
 }
+
+// What a client has chosen is known to the server that decides in the end, also
+// when the first one refused.
+func TestChoicesFollowARefusedDecision(t *testing.T) {
+	servers := stand(t, 3, nil)
+	b := load(t, "{\nGLOBAL\nplexlb {\ntoken "+token+"\n"+replicated+"\nserver plex1 "+servers[0].Addr()+" {\nweight 0.001\n}\nserver plex2 "+servers[1].Addr()+" {\nweight 100\n}\nserver plex3 "+servers[2].Addr()+"\n}\n}\nHERE {\n"+labels+"\nplexlb\n}\n")
+	full := plextest.NewViewer(plextest.PlexWeb, b.URL, token, plextest.HEVC, 1)
+	if err := full.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	servers[1].SetTranscodeLimit(1)
+	v := plextest.NewViewer(plextest.PlexWeb, b.URL, token, plextest.HEVC, 2)
+	if err := v.ChooseStreams(t.Context(), "4242", "4343"); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Decide(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	order := ""
+	for _, e := range servers[2].Log() {
+		if e.CID == v.CID {
+			order += e.Method + " "
+		}
+	}
+	if !strings.HasSuffix(order, "PUT GET ") {
+		t.Errorf("plex3 saw %q, want the choice before the last decision", order)
+	}
+	if err := v.Begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Segment(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range v.Observed() {
+		if o.What == "segment" && (o.Body.Audio != "4242" || o.Body.Server != "plex3") {
+			t.Errorf("segment from %s with audio %s", o.Body.Server, o.Body.Audio)
+		}
+	}
+}
+
+// A server that hangs does not hold up those who want to play, by their choices.
+func TestChoicesDoNotBlock(t *testing.T) {
+	servers := stand(t, 2, nil)
+	servers[0].AddBypass(9)
+	b := load(t, site(servers, replicated))
+	eventually(t, "plex1 is seen to be busy", 5*time.Second, func() bool { return b.server("plex1").Load >= 9 })
+	v := plextest.NewViewer(plextest.PlexWeb, b.URL, token, plextest.HEVC, 1)
+	if err := v.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.ChooseStreams(t.Context(), "1", "2"); err != nil {
+		t.Fatal(err)
+	}
+	servers[1].Hang(true)
+	defer servers[1].Hang(false)
+	time.Sleep(7 * time.Second) // until the active check has noticed
+	began := time.Now()
+	err := v.Decide(t.Context())
+	if took := time.Since(began); err != nil || took > 3*time.Second {
+		t.Errorf("the decision took %v: %v", took, err)
+	}
+}
