@@ -58,7 +58,8 @@ func (w *why) view(l *Ledger) Placement {
 
 // explain keeps what a choice was made from.
 func (l *Ledger) explain(q *Query, chosen int, reason Reason, set *Settings, candidates []Candidate, now time.Duration) why {
-	if reason != LeastLoad && reason != Overflow && reason != ServerLost {
+	weighed := reason == LeastLoad || reason == Overflow || reason == ServerLost
+	if !weighed {
 		// Nothing was weighed; show what would have been.
 		l.choose(q, set, candidates, now)
 	}
@@ -67,10 +68,14 @@ func (l *Ledger) explain(q *Query, chosen int, reason Reason, set *Settings, can
 	var scores [tableRows]float64
 	n := 1
 	top[0] = chosen
+	least := l.options[chosen].Score
 	for i := range l.options {
 		o := &l.options[i]
 		score := o.Score
 		if n == tableRows && score >= scores[n-1] || i == chosen {
+			if weighed && n == tableRows && scores[n-1] <= least {
+				break // all rows are as good as the chosen one, and none is better
+			}
 			continue
 		}
 		if o.Out != In {
