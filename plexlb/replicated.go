@@ -131,14 +131,10 @@ func (c *choices) remember(client uint64, part string, r copied, primary *Server
 	if len(list) == maxParts {
 		list = append(list[:0], list[1:]...)
 	}
-	if len(c.by) >= maxChosen {
-		for k, v := range c.by {
-			if r := v[len(v)-1]; time.Since(r.at) > time.Hour || len(c.by) >= maxChosen {
-				delete(c.by, k)
-			}
-			if len(c.by) < maxChosen/2 {
-				break
-			}
+	if len(list) == 0 && len(c.by) >= maxChosen {
+		for any := range c.by {
+			delete(c.by, any)
+			break
 		}
 	}
 	c.by[client] = append(list, &choice{part, r, time.Now(), map[string]bool{primary.dial: true}})

@@ -57,8 +57,7 @@ type Server struct {
 	// that no configuration names.
 	seen atomic.Int64
 
-	// label is the name as placeholders and metrics want it, boxed once.
-	label atomic.Pointer[any]
+	name atomic.Pointer[string]
 }
 
 // ServerSettings is what an operator says of a server.
@@ -90,10 +89,7 @@ type Picture struct {
 func (s *Server) Address() string { return s.addr }
 
 // Name returns the operator's name for the server, or its address.
-func (s *Server) Name() string { return s.Label().(string) }
-
-// Label returns the name boxed already, for callers that must not allocate.
-func (s *Server) Label() any { return *s.label.Load() }
+func (s *Server) Name() string { return *s.name.Load() }
 
 // Named reports whether a configuration names the server.
 func (s *Server) Named() bool { return s.named.Load() }
@@ -119,8 +115,7 @@ func (s *Server) configure(set ServerSettings, named bool) {
 	s.settings = set
 	s.load = -1 // the costs may be others now
 	s.named.Store(named)
-	label := any(set.Name)
-	s.label.Store(&label)
+	s.name.Store(&set.Name)
 }
 
 // weight is the configured one, or part of it while the server starts slowly.

@@ -380,7 +380,7 @@ func jump(t *testing.T, now time.Time, by time.Duration) time.Time {
 	set := now
 	*(*uint64)(unsafe.Pointer(&set)) += uint64(int64(by/time.Second) << 30)
 	if set.Sub(now) != 0 || set.Round(0).Sub(now.Round(0)) != by {
-		t.Skip("a Time looks different now")
+		t.Fatal("a Time looks different now: find another way to set its wall clock")
 	}
 	return set
 }
