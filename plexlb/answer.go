@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -21,7 +22,6 @@ type answer struct {
 	body    bytes.Buffer
 	verdict *plex.Verdict
 	refused bool
-	before  http.Header // as it was before any answer
 	header  http.Header // of an answer that was set aside
 	first   *answer     // that was set aside
 }
@@ -41,6 +41,7 @@ func (l *Lease) WriteHeader(status int) {
 		return
 	}
 	l.status = status
+	l.answered()
 	if l.holds(status) {
 		l.held = true
 		return
@@ -73,10 +74,13 @@ func (l *Lease) accepted() {
 }
 
 func (l *Lease) holds(status int) bool {
-	if l.probing {
-		return true
+	switch {
+	case l.probing, l.interrupted, status == statusClientClosed && l.ctx.Err() == nil:
+		return true // it was taken back, not closed by the client
 	}
 	switch l.request.Kind {
+	case plex.Segment:
+		return status == http.StatusNotFound || status == http.StatusServiceUnavailable
 	case plex.Decision:
 		return status != statusClientClosed
 	case plex.Start:
@@ -167,21 +171,38 @@ func (l *Lease) again(err error) bool {
 func (l *Lease) setAside() {
 	first := l.answer
 	first.header = l.Header().Clone()
-	l.answer = answer{before: first.before, first: &first}
-	l.putBack(first.before)
+	l.answer = answer{first: &first}
+	l.putBack(l.before)
 }
 
 // fallBack takes the answer that was set aside for the one to give.
 func (l *Lease) fallBack() {
-	first := l.first
-	l.answer = *first
-	l.putBack(first.header)
-}
-
-// putBack sets the header to what it was, as middlewares before us have set
-// some of it.
-func (l *Lease) putBack(header http.Header) {
 	h := l.Header()
 	clear(h)
-	maps.Copy(h, header.Clone())
+	maps.Copy(h, l.first.header)
+	l.answer = *l.first
+}
+
+// field is one of a header.
+type field struct {
+	name   string
+	values []string
+}
+
+// keepHeader remembers the header before any answer: middlewares before us have
+// set some of it.
+func (l *Lease) keepHeader() {
+	l.before = l.before[:0]
+	for name, values := range l.Header() {
+		l.before = append(l.before, field{name, values})
+	}
+}
+
+// putBack makes the header what it was.
+func (l *Lease) putBack(fields []field) {
+	h := l.Header()
+	clear(h)
+	for _, f := range fields {
+		h[f.name] = slices.Clip(f.values)
+	}
 }

@@ -82,6 +82,8 @@ type App struct {
 	work   sync.WaitGroup
 	copies chan copied
 
+	readers sync.Map // *cluster.Server → *poller
+
 	borrowed sync.Once // warned of a policy without a handler
 
 	tokenMu     sync.Mutex
@@ -160,6 +162,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.state = st
+	if err := a.watchHealth(ctx); err != nil {
+		return err
+	}
 	// A request may come before Start, as apps start in any order; but a
 	// running config's settings are not replaced by one that may yet fail.
 	st.prepare(a)
@@ -237,6 +242,7 @@ func (a *App) Start() error {
 	a.work.Go(func() { a.keep(ctx) })
 	a.work.Go(func() { a.copy(ctx) })
 	a.work.Go(func() { a.stopOrphans(ctx) })
+	a.work.Go(func() { a.emptyDraining(ctx) })
 	return nil
 }
 
@@ -261,6 +267,7 @@ func (a *App) keep(ctx context.Context) {
 	tick := time.NewTicker(clockStep)
 	defer tick.Stop()
 	pollers := make(map[*cluster.Server]context.CancelFunc)
+	defer a.readers.Clear()
 	var tended time.Time
 	for {
 		now := time.Now()
@@ -293,6 +300,7 @@ func (a *App) tend(ctx context.Context, pollers map[*cluster.Server]context.Canc
 		}
 		one, cancel := context.WithCancel(ctx)
 		pollers[s] = cancel
+		a.readers.Store(s, p)
 		a.work.Go(func() { p.run(one) })
 		if a.Notifications == nil || *a.Notifications {
 			a.work.Go(func() { p.listen(one) })
@@ -302,6 +310,7 @@ func (a *App) tend(ctx context.Context, pollers map[*cluster.Server]context.Canc
 		if !known[s] {
 			cancel()
 			delete(pollers, s)
+			a.readers.Delete(s)
 		}
 	}
 }
@@ -349,6 +358,13 @@ func (a *App) UseToken(token string) {
 	if t := a.resolve(token, "the token of policy least_transcodes"); t != "" {
 		a.policyToken = t
 	}
+}
+
+// reader returns what reads a server, nil if nothing does.
+func (a *App) reader(s *cluster.Server) *poller {
+	p, _ := a.readers.Load(s)
+	r, _ := p.(*poller)
+	return r
 }
 
 func (a *App) strangersToken() string {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -16,7 +17,7 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(Handler{})
+	caddy.RegisterModule(new(Handler))
 }
 
 // Handler recognises Plex playbacks in front of a `reverse_proxy` whose
@@ -40,10 +41,12 @@ type Handler struct {
 	app    *App
 	site   string
 	logger *zap.Logger
+
+	registered atomic.Bool // its chain is known
 }
 
 // CaddyModule returns the Caddy module information.
-func (Handler) CaddyModule() caddy.ModuleInfo {
+func (*Handler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "http.handlers.plexlb",
 		New: func() caddy.Module { return new(Handler) },
@@ -72,6 +75,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if id := plex.SegmentID(r); id != "" {
 		return h.serveSegment(w, r, next, id)
 	}
+	h.register(r, next)
 	l := takeLease(h.app, w)
 	defer l.end() // runs even when the proxy panics because a player hung up
 	r = l.begin(h.site, r)
@@ -86,7 +90,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if l.query.Role == cluster.Start {
 		err = h.serveStart(l, r, next)
 	} else {
-		err = next.ServeHTTP(l, r)
+		err = h.send(l, r, next)
 	}
 	if err == nil {
 		err = l.release()
@@ -103,13 +107,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 // first has no room for it, and once more to the same if that did not know what
 // the client has chosen.
 func (h *Handler) serveStart(l *Lease, r *http.Request, next caddyhttp.Handler) error {
-	l.before = l.Header().Clone()
 	if l.request.Kind == plex.Start {
 		h.prepare(l, r, next)
 	}
-	err := next.ServeHTTP(l, r)
+	err := h.send(l, r, next)
 	if l.again(err) {
-		if err = next.ServeHTTP(l, r); err != nil && l.status == 0 {
+		if err = h.send(l, r, next); err != nil && l.status == 0 {
 			l.fallBack()
 			return nil
 		}
@@ -117,7 +120,7 @@ func (h *Handler) serveStart(l *Lease, r *http.Request, next caddyhttp.Handler) 
 	if err == nil && l.request.Kind == plex.Decision && l.held && l.status == http.StatusOK && h.carry(l, r) {
 		l.setAside()
 		l.server = nil // the next attempt is no retry
-		if err = next.ServeHTTP(l, r); err != nil && l.status == 0 {
+		if err = h.send(l, r, next); err != nil && l.status == 0 {
 			l.fallBack()
 			return nil
 		}
@@ -131,10 +134,18 @@ func (h *Handler) serveStart(l *Lease, r *http.Request, next caddyhttp.Handler) 
 func (h *Handler) serveSegment(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, id string) error {
 	l := takeLease(h.app, w)
 	defer l.endSegment()
-	l.ctx = r.Context()
+	l.ctx, l.path = r.Context(), r.URL.Path
 	l.beginSegment(id)
 	l.labels = describe(r, l)
-	err := next.ServeHTTP(l, r)
+	if l.hold.Server == nil {
+		if err := h.app.seek(r.Context(), id); err != nil {
+			return h.giveUp(l, err)
+		}
+	}
+	err := h.send(l, r, next)
+	if err == nil && l.held {
+		err = l.release()
+	}
 	if err != nil {
 		l.failed = true
 		err = l.later(err)
@@ -182,5 +193,6 @@ func (h *Handler) report(l *Lease, err error) {
 // Interface guards
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/plexlb/caddy-plexlb/internal/cluster"
 	"github.com/plexlb/caddy-plexlb/internal/plex"
@@ -29,15 +30,26 @@ type Lease struct {
 	hold    cluster.Hold
 	labels  *labels
 
-	server    *cluster.Server   // to which the request was sent last
-	reason    cluster.Reason    // why there
-	tried     []*cluster.Server // which the request shall not try again
-	elsewhere bool              // other servers could have taken it
-	failed    bool              // the proxy gave up
-	segment   bool              // path-only: nothing is held unless it is placed
-	placed    bool              // it went through Place
-	borrowed  bool              // no handler will end it
-	probing   bool              // its answer is for us, not for the client
+	server      *cluster.Server   // to which the request was sent last
+	attempts    int               // how often in a row
+	reason      cluster.Reason    // why there
+	tried       []*cluster.Server // which the request shall not try again
+	elsewhere   bool              // other servers could have taken it
+	failed      bool              // the proxy gave up
+	segment     bool              // path-only: nothing is held unless it is placed
+	placed      bool              // it went through Place
+	borrowed    bool              // no handler will end it
+	probing     bool              // its answer is for us, not for the client
+	interrupted bool              // before it was sent: its playback has to be resumed first
+	takenBack   bool              // after it was sent: its server hangs
+
+	wait       wait
+	path       string              // of a segment
+	before     []field             // the header before any answer
+	resumption *cluster.Resumption // of which the request is a part
+	recording  *recording          // of a decision or start
+
+	resumptions uint64 // the ledger's count when the request was sent
 
 	who     uint64          // of a client that names no transcode
 	ctx     context.Context // of the request
@@ -45,12 +57,15 @@ type Lease struct {
 }
 
 // leases are reused: a segment's costs as little as it can.
-var leases = sync.Pool{New: func() any { return new(Lease) }}
+var leases = sync.Pool{New: func() any {
+	return &Lease{wait: wait{shard: leaseCount.Add(1) % waitingShards}}
+}}
 
 func takeLease(app *App, w http.ResponseWriter) *Lease {
 	l := leases.Get().(*Lease)
 	l.app = app
 	l.ResponseWriter = w
+	l.keepHeader()
 	return l
 }
 
@@ -114,6 +129,9 @@ func (l *Lease) begin(site string, r *http.Request) *http.Request {
 	if l.query.Role == cluster.Start && l.query.Transcode == "" && !l.borrowed {
 		r = l.nameTranscode(r)
 	}
+	if l.query.Role == cluster.Start && !l.borrowed {
+		l.recording = record(r, site)
+	}
 	l.hold = l.app.state.ledger.Find(&l.query, time.Now())
 	if l.hold.Server != nil {
 		l.reason = cluster.Pinned
@@ -136,17 +154,19 @@ func (l *Lease) beginSegment(id string) {
 
 // endSegment resets what beginSegment and the policy have set.
 func (l *Lease) endSegment() {
-	if l.placed {
+	if l.placed || l.status >= 400 || len(l.tried) > 0 {
 		l.end()
 		return
 	}
+	l.stopWaiting() // unless it has: the proxy panics when a player hangs up
 	if l.restore != nil {
 		l.restore()
 	}
 	l.ResponseWriter, l.labels, l.server, l.hold.Server = nil, nil, nil, nil
 	l.query.Transcode, l.query.Role, l.reason = "", 0, 0
 	l.request.Kind, l.segment, l.status, l.failed = 0, false, 0, false
-	l.ctx, l.restore = nil, nil
+	l.interrupted, l.takenBack, l.attempts = false, false, 0
+	l.ctx, l.restore, l.path = nil, nil, ""
 	leases.Put(l)
 }
 
@@ -254,18 +274,21 @@ func (l *Lease) nameTranscode(r *http.Request) *http.Request {
 }
 
 // Server returns where the request belongs, nil if that is to be decided or
-// its attempt there failed.
+// its attempts there failed.
 func (l *Lease) Server() *cluster.Server {
-	if l.server == nil {
-		return l.hold.Server
+	if l.server != nil {
+		return l.retry()
 	}
-	return l.retry()
+	if l.resumption != nil {
+		return l.resumption.To
+	}
+	return l.hold.Server
 }
 
-// retry is for a request that the proxy brings back. What is pinned stays where
-// it is as long as Caddy finds the server healthy: one broken connection is no
-// reason to move a viewer. What no server has accepted yet goes elsewhere, if
-// there is anything elsewhere that it could mean.
+// retry is for a request that the proxy brings back. What is pinned goes to the
+// same server once more, as long as Caddy finds it healthy: one broken
+// connection is no reason to move a viewer. What no server has accepted yet
+// goes elsewhere, if there is anything elsewhere that it could mean.
 func (l *Lease) retry() *cluster.Server {
 	pinned := l.segment || l.hold.Settled()
 	if l.app.Mode != ModeReplicated {
@@ -273,11 +296,39 @@ func (l *Lease) retry() *cluster.Server {
 	} else if l.query.Role == cluster.Visit || l.query.Role == cluster.Artwork {
 		pinned = false
 	}
-	if pinned && !l.hasTried(l.hold.Server) {
+	if pinned && !l.hasTried(l.hold.Server) && (l.attempts < mostAttempts || l.app.Mode != ModeReplicated) {
 		return l.hold.Server
 	}
 	l.shun()
 	return nil
+}
+
+// mostAttempts is how often in a row a request is sent to the server that has
+// its playback, before that is taken for lost.
+const mostAttempts = 2
+
+// Follows reports whether the request cannot go elsewhere before its playback
+// has been resumed there.
+func (l *Lease) Follows() bool {
+	switch {
+	case l.borrowed:
+		return false
+	case l.resumption != nil:
+		return l.resumption.To != nil && l.request.Kind == plex.Start
+	case l.segment:
+		return l.hold.Server != nil
+	case l.query.Role == cluster.Follow:
+		return l.hold.Playback() != nil
+	}
+	return l.query.Role == cluster.Stream && l.hold.Settled() && l.hold.Playback() != nil &&
+		l.app.state.ledger.Kept(l.hold.Playback())
+}
+
+// Interrupt ends the attempt before anything is sent: the handler has to resume
+// the playback first. Whatever upstream the policy returns is not asked.
+func (l *Lease) Interrupt() {
+	l.interrupted = true
+	l.wait.cancel()
 }
 
 // shun keeps the request from the server that it went to.
@@ -312,37 +363,61 @@ func (l *Lease) Weighs() bool { return l.query.Role == cluster.Start && len(l.tr
 // Elsewhere notes that other servers could have taken the request.
 func (l *Lease) Elsewhere() { l.elsewhere = true }
 
-// Go notes that the request goes to the server to which it is pinned.
-func (l *Lease) Go(s *cluster.Server) {
+// Go notes that the request goes to the server to which it is pinned. It
+// returns false if that turns out not to be available.
+func (l *Lease) Go(s *cluster.Server, u *reverseproxy.Upstream) bool {
+	if !l.sent(u) {
+		return false
+	}
 	l.server = s
+	l.attempts++
 	if !l.placed {
 		l.reason = cluster.Pinned
 	}
+	return true
 }
 
-// Place has the ledger choose among the candidates, and returns the index of
-// the one it chose, -1 if there is none.
-func (l *Lease) Place(candidates []cluster.Candidate) int {
-	i, reason := l.app.state.ledger.Place(&l.query, &l.hold, candidates, time.Now())
-	l.reason, l.placed = reason, true
-	l.server = nil
+// sent has the request wait for the upstream's answer.
+func (l *Lease) sent(u *reverseproxy.Upstream) bool {
+	if l.wait.cancel == nil {
+		return true
+	}
+	// In this order: what is found down after the look is taken back.
+	l.app.state.waiting.add(l, u)
+	return u.Available()
+}
+
+// Place has the ledger choose among the candidates, which are the servers of the
+// pool, and returns the index of the one it chose, -1 if there is none.
+func (l *Lease) Place(candidates []cluster.Candidate, pool reverseproxy.UpstreamPool) int {
+	ledger := l.app.state.ledger
+	var i int
+	if l.resumption != nil {
+		i, l.reason = ledger.Choose(l.resumption, candidates, time.Now())
+	} else {
+		i, l.reason = ledger.Place(&l.query, &l.hold, candidates, time.Now())
+		l.placed = true
+	}
+	l.server, l.attempts = nil, 1
 	if i >= 0 {
 		l.server = candidates[i].Server
+		l.sent(pool[i])
 	}
-	l.labels.correct(l.server, reason)
+	l.labels.correct(l.server, l.reason)
 	l.giveBack()
 	return i
 }
 
 // end gives back what the request held and draws the conclusions.
 func (l *Lease) end() {
+	l.stopWaiting()
 	l.settle()
 	if l.restore != nil {
 		l.restore()
 	}
-	tried := l.tried[:0]
 	clear(l.tried)
-	*l = Lease{tried: tried}
+	clear(l.before)
+	*l = Lease{tried: l.tried[:0], before: l.before[:0], wait: wait{shard: l.wait.shard}}
 	leases.Put(l)
 }
 
@@ -362,10 +437,10 @@ func (l *Lease) settle() {
 	if ended && (outcome == cluster.Accepted || l.request.Kind == plex.Stop && l.status == http.StatusNotFound) {
 		led.Stopped(&l.query, now)
 	}
-	orphan := led.Settle(&l.query, &l.hold, outcome, now)
-	if orphan.Server != nil {
-		l.app.state.stopLater(orphan)
+	if outcome == cluster.Accepted && l.recording != nil {
+		led.Keep(&l.hold, l.request.Kind == plex.Decision, l.recording)
 	}
+	led.Settle(&l.query, &l.hold, outcome, now)
 }
 
 // outcome sums up the answer.

@@ -214,11 +214,11 @@ func (h *Handler) prepare(l *Lease, r *http.Request, next caddyhttp.Handler) {
 	ask.URL.Path, ask.URL.RawPath = r.URL.Path[:i]+"/decision", ""
 	client := l.ResponseWriter
 	l.ResponseWriter, l.probing = &probe{header: make(http.Header)}, true
-	if err := next.ServeHTTP(l, ask); err == nil {
+	if err := l.attempt(ask, next); err == nil {
 		h.carry(l, r)
 	}
 	l.ResponseWriter, l.probing = client, false
-	l.answer = answer{before: l.before}
+	l.answer = answer{}
 	l.server, l.tried = nil, l.tried[:0] // what follows is the first attempt
 }
 

@@ -21,8 +21,10 @@ type state struct {
 	mu   sync.Mutex
 	apps []*App // started and not stopped; the first one's settings are in force
 
-	orphansMu sync.Mutex
-	orphans   []cluster.Orphan // to be stopped by whichever app runs
+	flights flights
+	waiting waiting
+	seeker  *seeker
+	chains  chains
 }
 
 // clockStep is how far the ledger's time may be behind for a segment.
@@ -34,7 +36,7 @@ const stateKey = "plexlb"
 
 func loadState() (*state, error) {
 	v, _, err := states.LoadOrNew(stateKey, func() (caddy.Destructor, error) {
-		return &state{ledger: cluster.NewLedger(time.Now())}, nil
+		return &state{ledger: cluster.NewLedger(time.Now()), seeker: newSeeker()}, nil
 	})
 	if err != nil {
 		return nil, err

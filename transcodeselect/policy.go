@@ -67,8 +67,7 @@ func (p *LeastTranscodes) Select(pool reverseproxy.UpstreamPool, r *http.Request
 		lease = p.app.Borrow(r)
 	}
 	if s := lease.Server(); s != nil {
-		if u := p.upstream(pool, s); u != nil && u.Available() {
-			lease.Go(s)
+		if u := p.upstream(pool, s); u != nil && u.Available() && lease.Go(s, u) {
 			if !s.Named() {
 				s.Sighted(p.app.Ledger(), time.Now())
 			}
@@ -80,6 +79,10 @@ func (p *LeastTranscodes) Select(pool reverseproxy.UpstreamPool, r *http.Request
 	}
 	if len(pool) == 0 {
 		return nil
+	}
+	if lease.Follows() {
+		lease.Interrupt()
+		return pool[0]
 	}
 
 	t := p.translate(pool)
@@ -95,7 +98,7 @@ func (p *LeastTranscodes) Select(pool reverseproxy.UpstreamPool, r *http.Request
 		candidates[i].Out = out
 	}
 	available -= lease.Exclude(candidates)
-	i := lease.Place(candidates)
+	i := lease.Place(candidates, pool)
 	t.scratches.Put(scratch)
 	if lease.Weighs() && available > 1 {
 		lease.Elsewhere()

@@ -83,6 +83,9 @@ func (l *Ledger) move(p *Playback, q *Query, h *Hold, c *Client, set *Settings, 
 	if p.job.state == Reserved && out(candidates, p.server) == Tried {
 		l.leave(&p.job, Reserved, now+failedHold, now) // failing fast must not look idle
 	}
+	if p.begun != 0 {
+		l.abandon(p.server, p.ids.Transcode, now)
+	}
 	l.pin(p, candidates[i].Server)
 	p.moves++
 	if own := p.client; own != nil && own.server != nil {

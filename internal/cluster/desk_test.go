@@ -107,6 +107,15 @@ func (d *desk) poll(name string, reports ...Report) {
 	d.l.Observe(d.server(name), reports, d.now, d.now)
 }
 
+// orphans are what is to be stopped, once every server was read again.
+func (d *desk) orphans() []Orphan {
+	d.wait(time.Second)
+	for _, s := range d.l.Servers().List() {
+		d.l.Observe(s, nil, d.now, d.now)
+	}
+	return d.l.Orphans(d.now)
+}
+
 func (d *desk) view(name string) ServerView {
 	for _, v := range d.l.View(d.now) {
 		if v.Name == name {

@@ -57,6 +57,8 @@ type Ledger struct {
 	servers  atomic.Pointer[Directory]
 	told     atomic.Uint32 // the time in seconds, as last told by Now
 
+	resumptions atomic.Uint64
+
 	transcodes *pins // changed with the mutex held, read also without
 
 	mu        sync.RWMutex
@@ -67,6 +69,9 @@ type Ledger struct {
 	strangers strangers
 	watch     map[*job]struct{} // those that time alone can end
 	options   []Option          // scratch of Place
+	orphans   []orphan
+	keeps     int // bytes of requests kept
+	totals    Totals
 }
 
 // site keeps the clients of one front door apart from those of another: a
@@ -200,13 +205,6 @@ func (l *Ledger) Admit(addr string, now time.Time) *Server {
 	return s
 }
 
-// Drain makes a server take no new playbacks, or take them again.
-func (l *Ledger) Drain(s *Server, drain bool) {
-	l.mu.Lock()
-	s.draining = drain
-	l.mu.Unlock()
-}
-
 // Tick forgets what is over: idle playbacks and clients, lapsed reservations,
 // and servers that no configuration names and no pool holds any more. To be
 // called about once a second.
@@ -287,6 +285,7 @@ func (l *Ledger) forgetPlayback(p *Playback, now time.Duration) {
 	}
 	p.gone = true
 	l.playbacks.remove(p)
+	l.drop(p)
 	for _, id := range append(p.older, p.ids.Transcode) {
 		l.transcodes.remove(id, p)
 	}

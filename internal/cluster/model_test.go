@@ -210,12 +210,8 @@ func (w *walk) settle(i int) string {
 	if w.rng.IntN(3) == 0 && r.q.Role == Start {
 		w.l.Decided(&r.h, Work(w.rng.IntN(4)), w.now)
 	}
-	orphan := w.l.Settle(&r.q, &r.h, outcome, w.now)
-	said := fmt.Sprint("settle ", r.q, outcome)
-	if orphan.Server != nil {
-		said += " orphan " + orphan.Server.Name() + orphan.Transcode
-	}
-	return said
+	w.l.Settle(&r.q, &r.h, outcome, w.now)
+	return fmt.Sprint("settle ", r.q, outcome)
 }
 
 func (w *walk) settleAll() {

@@ -128,6 +128,13 @@ func (l *Ledger) jobOf(s *Server, r *Report) *job {
 		l.enter(&p.job, s, p.ids.Transcode)
 		return &p.job
 	}
+	if p := l.transcodes.get(r.ID); p != nil && p.server != s && r.Work != None &&
+		p.job.state == Reserved && p.begun == 0 && p.endedAt == 0 && !p.constantID() {
+		// It was decided through here, and started through another balancer.
+		l.pin(p, s)
+		l.enter(&p.job, s, p.ids.Transcode)
+		return &p.job
+	}
 	p := l.bySession[r.Session]
 	if r.Session == "" || p == nil || p.job.server != s {
 		return nil
@@ -175,4 +182,19 @@ func (l *Ledger) plays(client string, s *Server) bool {
 		}
 	}
 	return false
+}
+
+// Reported reports whether a server lists a transcode that no playback here
+// has, so that a request for it can be placed.
+func (l *Ledger) Reported(transcode string) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.strangers.byID[transcode] != nil
+}
+
+// Unreadable reports whether the last reading of a server failed.
+func (l *Ledger) Unreadable(s *Server) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return s.picture.Failure != ""
 }

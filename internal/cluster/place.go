@@ -22,11 +22,13 @@ const (
 	Hashed                     // artwork, or nothing is known of who asks
 	AllFull                    // refused: all servers are at their limits
 	ServerGone                 // refused: its server is not available, and nobody else can serve it
+	Resumed                    // carried there, or begun anew where it was
 )
 
 var reasons = [...]string{
 	"no_server", "pinned", "least_load", "client_server", "live_playback", "adopted",
 	"server_lost", "overflow", "primary", "fallback", "hashed", "all_full", "server_unavailable",
+	"resumed",
 }
 
 func (r Reason) String() string { return reasons[r] }

@@ -61,6 +61,9 @@ type Playback struct {
 	moves   int32
 	decided bool // job.work is what the server decided
 	gone    bool // struck out of the ledger
+	lost    bool // ended because it could not be carried
+	kept    *kept
+	resumed uint64 // the ledger's count when it last was
 }
 
 func (p *Playback) base() *entry { return &p.entry }

@@ -45,6 +45,7 @@ type Server struct {
 	failures    []failure
 
 	jobs       map[string]*job
+	empty      time.Duration // when a draining server's playbacks are to move; 0: never
 	picture    Picture
 	reading    uint32 // counts the good ones
 	placements uint64

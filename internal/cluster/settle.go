@@ -17,26 +17,18 @@ const (
 	Unwatched                // nobody saw the answer; the servers' reports have to tell
 )
 
-// Orphan is a transcode that its client has left behind on a server that
-// cannot know it.
-type Orphan struct {
-	Server    *Server
-	Transcode string
-}
-
 // Settle gives a hold back and draws the conclusions: the first good answer
 // confirms what was placed, and what no server ever accepted leaves nothing
-// behind; but a failed start goes on counting for a while. It returns what the
-// client has left running on another server, if anything.
-func (l *Ledger) Settle(q *Query, h *Hold, outcome Outcome, now time.Time) (orphan Orphan) {
+// behind; but a failed start goes on counting for a while.
+func (l *Ledger) Settle(q *Query, h *Hold, outcome Outcome, now time.Time) {
 	p, c := h.playback, h.client
 	if p == nil && c == nil {
-		return orphan
+		return
 	}
 	at := l.since(now)
 	if h.settled(q, outcome) {
 		h.release(at)
-		return orphan
+		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -45,7 +37,7 @@ func (l *Ledger) Settle(q *Query, h *Hold, outcome Outcome, now time.Time) (orph
 		if p != nil && !p.gone && p.confirmed.Load() {
 			l.rename(p, q, h, at) // all that its later requests can be known by
 		}
-		return orphan
+		return
 	}
 
 	if c != nil && !c.gone && outcome == Accepted {
@@ -62,7 +54,7 @@ func (l *Ledger) Settle(q *Query, h *Hold, outcome Outcome, now time.Time) (orph
 			}
 			if q.Begins {
 				h.clear()
-				orphan = l.promote(p, h, at)
+				l.promote(p, h, at)
 			}
 		case outcome == Failed && q.Role == Start:
 			if h.Server != nil {
@@ -79,7 +71,6 @@ func (l *Ledger) Settle(q *Query, h *Hold, outcome Outcome, now time.Time) (orph
 	if c != nil {
 		l.dropClient(c)
 	}
-	return orphan
 }
 
 // clear takes back what was held against a server that works.
@@ -142,15 +133,15 @@ func (l *Ledger) know(c *Client, alias uint64) {
 
 // promote makes p what its client plays. PMS ends the former playback if it is
 // on the same server; elsewhere it would go on encoding for nobody.
-func (l *Ledger) promote(p *Playback, h *Hold, now time.Duration) (orphan Orphan) {
+func (l *Ledger) promote(p *Playback, h *Hold, now time.Duration) {
 	c := p.client
 	p.begun = max(p.begun, h.at)
 	if c == nil || c.gone || c.playback == p || p.endedAt > h.at {
-		return orphan
+		return
 	}
 	old := c.playback
 	if old != nil && old.begun > h.at {
-		return orphan // an answer that took so long that it is history
+		return // an answer that took so long that it is history
 	}
 	c.playback = p
 	if c.pending == p {
@@ -158,12 +149,11 @@ func (l *Ledger) promote(p *Playback, h *Hold, now time.Duration) (orphan Orphan
 	}
 	if old != nil && old.endedAt == 0 {
 		if id := old.ids.Transcode; old.server != p.server && id != "" && old.job.counts() {
-			orphan = Orphan{old.server, id}
+			l.abandon(old.server, id, now)
 		}
 		l.end(old, now)
 	}
 	c.recount()
-	return orphan
 }
 
 // Decided corrects what a playback costs by what its server decided. To be

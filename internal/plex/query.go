@@ -88,3 +88,35 @@ func unhex(c byte) byte {
 	}
 	return 255
 }
+
+// WithSession returns a raw query whose transcode session is id; all else stays
+// as it is, to the letter. Ids of clients need no escaping; any other is left
+// as it was.
+func WithSession(raw, id string) string {
+	for i := 0; i < len(id); i++ {
+		if c := id[i]; c <= ' ' || c >= 0x7f || strings.IndexByte("&=%+#;", c) >= 0 {
+			return raw
+		}
+	}
+	var b strings.Builder
+	found := false
+	for i, member := range strings.Split(raw, "&") {
+		if i > 0 {
+			b.WriteByte('&')
+		}
+		name, _, _ := strings.Cut(member, "=")
+		if equalFold(name, "session") || equalFold(name, "transcodeSessionId") {
+			b.WriteString(name + "=" + id)
+			found = found || equalFold(name, "session")
+			continue
+		}
+		b.WriteString(member)
+	}
+	if !found {
+		if raw != "" {
+			b.WriteByte('&')
+		}
+		b.WriteString("session=" + id)
+	}
+	return b.String()
+}

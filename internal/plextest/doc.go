@@ -20,5 +20,6 @@
 //
 // [Viewer] imitates the clients of [P §3.3], each with its own habits about
 // which ids it sends and where. It checks every segment it gets, so a playback
-// that silently changed films or positions fails.
+// that silently changed films or positions fails; [Viewer.Account] tells how long
+// it had to wait for them, and what came between.
 package plextest

@@ -14,6 +14,7 @@ type Observation struct {
 	Server   string        // X-Plextest-Server: who answered
 	Balancer string        // X-Plexlb-Server: who the balancer says answered
 	Reason   string        // X-Plexlb-Reason
+	Asked    string        // of segments, headers, parts and playlists: which one, mostly as representation/number
 	Body     Body          // of segments
 	Err      error
 }

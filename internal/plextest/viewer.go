@@ -2,6 +2,7 @@ package plextest
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -45,7 +46,7 @@ type Viewer struct {
 	rand     *rand.Rand
 	launch   string // X-Plex-Session-Id: the start of the app, no playback [P §3.3]
 	started  bool
-	position int // segment last seen
+	position int // segment last seen; Play reports it from aside, under mu
 	queue    string
 	segments []string // URLs of an HLS playlist
 	template string   // of DASH segments
@@ -95,6 +96,9 @@ func (e *RefusedError) Error() string {
 
 // ErrEnd is what there is beyond the last segment.
 var ErrEnd = errors.New("plextest: end of the item")
+
+// ErrWrong is an answer that is complete, and not what was asked for.
+var ErrWrong = errors.New("plextest: wrong segment")
 
 // NewViewer returns a viewer with a device of its own. Equal seeds give equal
 // ids.
@@ -437,7 +441,7 @@ func (v *Viewer) readMaster(ctx context.Context, master string) error {
 		return err
 	}
 	path := v.transcoder(lines[0])
-	r, err := v.do(ctx, call{what: "playlist", path: path, anonymous: true})
+	r, err := v.do(ctx, call{what: "playlist", path: path, asked: "playlist", anonymous: true})
 	if err != nil {
 		return err
 	}
@@ -530,7 +534,9 @@ func (v *Viewer) Segment(ctx context.Context, n int) error {
 		err = v.rangeOf(ctx, n)
 	}
 	if err == nil {
+		v.mu.Lock()
 		v.position = n
+		v.mu.Unlock()
 	}
 	return err
 }
@@ -538,19 +544,26 @@ func (v *Viewer) Segment(ctx context.Context, n int) error {
 // segment gets one and checks that it is the one asked for. It sends neither
 // token nor X-Plex values, as players do [P §3.1].
 func (v *Viewer) segment(ctx context.Context, what, path, rep string, n int) error {
-	_, err := v.do(ctx, call{what: what, path: path, anonymous: true, check: func(r *reply) (Body, error) {
+	_, err := v.do(ctx, call{what: what, path: path, anonymous: true, asked: asked(rep, n), check: func(r *reply) (Body, error) {
 		return v.check(r.body, v.TSID, rep, n)
 	}})
 	return err
 }
 
+// asked names a segment, so that attempts at the same one can be told apart
+// from the next.
+func asked(rep string, n int) string { return rep + "/" + strconv.Itoa(n) }
+
 func (v *Viewer) check(p []byte, session, rep string, n int) (Body, error) {
 	b, err := ReadBody(p)
+	line, padding, _ := bytes.Cut(p, []byte{'\n'})
 	switch {
 	case err != nil:
-		return b, err
+		return b, fmt.Errorf("%w: %d bytes that begin with %.40q", ErrWrong, len(p), line)
+	case len(bytes.Trim(padding, ".")) > 0:
+		return b, fmt.Errorf("%w: more than one segment", ErrWrong)
 	case b.Session != session || b.Rep != rep || b.Number != n || b.Item != v.Item:
-		return b, fmt.Errorf("plextest: wrong body: %v; want session %s, rep %s, number %d, item %s", b, session, rep, n, v.Item)
+		return b, fmt.Errorf("%w: %v; want session %s, rep %s, number %d, item %s", ErrWrong, b, session, rep, n, v.Item)
 	}
 	return b, nil
 }
@@ -563,9 +576,9 @@ func (v *Viewer) rangeOf(ctx context.Context, n int) error {
 	}
 	length := v.part.size / count
 	from := int64(n) * length
-	_, err := v.do(ctx, call{what: "part", path: v.part.key, span: fmt.Sprintf("bytes=%d-%d", from, from+length-1), check: func(r *reply) (Body, error) {
+	_, err := v.do(ctx, call{what: "part", path: v.part.key, asked: asked("part", n), span: fmt.Sprintf("bytes=%d-%d", from, from+length-1), check: func(r *reply) (Body, error) {
 		if r.status != http.StatusPartialContent || int64(len(r.body)) != length {
-			return Body{}, fmt.Errorf("part: status %d and %d bytes, want 206 and %d", r.status, len(r.body), length)
+			return Body{}, fmt.Errorf("%w: status %d and %d bytes, want 206 and %d", ErrWrong, r.status, len(r.body), length)
 		}
 		return v.check(r.body, "file", "part", n)
 	}})
@@ -615,7 +628,7 @@ func (v *Viewer) listen(ctx context.Context, n int) error {
 	defer context.AfterFunc(ctx, s.cancel)()
 	for s.next <= n {
 		o := s.header
-		o.What, o.At = "segment", time.Now()
+		o.What, o.Asked, o.At = "segment", asked("stream", s.next), time.Now()
 		var err error
 		o.Body, err = s.block()
 		if err == nil {
@@ -668,7 +681,9 @@ func (v *Viewer) Timeline(ctx context.Context, state string) error {
 	if v.habits.silent {
 		return nil
 	}
+	v.mu.Lock()
 	at := (time.Duration(v.position) * v.SegmentDuration).Milliseconds()
+	v.mu.Unlock()
 	q := url.Values{
 		"ratingKey": {v.Item},
 		"key":       {"/library/metadata/" + v.Item},
@@ -752,6 +767,7 @@ func (v *Viewer) again(ctx context.Context) error {
 type call struct {
 	what, method, path string
 	query              url.Values
+	asked              string // see Observation
 	span               string // Range
 	json               bool
 	anonymous          bool // without the viewer's X-Plex values
@@ -797,7 +813,7 @@ func (v *Viewer) do(ctx context.Context, c call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := Observation{What: c.what, At: time.Now()}
+	o := Observation{What: c.what, Asked: c.asked, At: time.Now()}
 	r, err := v.fetch(req, c, &o)
 	o.Duration, o.Err = time.Since(o.At), err
 	v.observe(o)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -22,48 +23,53 @@ func (v *Viewer) Play(ctx context.Context, d time.Duration) error {
 	if err := v.Timeline(ctx, "playing"); err != nil {
 		return err
 	}
-	begin, first := time.Now(), v.position
-	if v.position > 0 {
-		first++
-	}
-	told := begin
-	for n := first; time.Since(begin) < d; n++ {
-		err := v.endure(ctx, n)
-		if errors.Is(err, ErrEnd) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		for {
-			if time.Since(told) >= v.TimelineEvery {
-				told = time.Now()
-				if err := v.report(ctx); err != nil {
-					return err
-				}
-			}
-			left := min(
-				time.Until(begin.Add(time.Duration(n+1-first-ahead)*v.SegmentDuration)), // until the buffer has room
-				time.Until(begin.Add(d)),
-			)
-			if left <= 0 {
-				break
-			}
-			if err := sleep(ctx, min(left, max(time.Until(told.Add(v.TimelineEvery)), time.Millisecond))); err != nil {
-				return err
-			}
-		}
+	// Reports go out from aside: whatever becomes of one, a player plays on.
+	reports, enough := context.WithCancel(ctx)
+	var reporter sync.WaitGroup
+	reporter.Go(func() { v.report(reports) })
+	err := v.watch(ctx, d)
+	enough()
+	reporter.Wait()
+	if err != nil {
+		return err
 	}
 	return v.Stop(ctx)
 }
 
-// report tells where the viewer is. A report that fails stops no player.
-func (v *Viewer) report(ctx context.Context) error {
-	_ = v.Timeline(ctx, "playing")
-	if v.habits.pings {
-		_ = v.Ping(ctx)
+// watch gets segments for d, as fast as the buffer takes them.
+func (v *Viewer) watch(ctx context.Context, d time.Duration) error {
+	begin, first := time.Now(), v.position
+	if v.position > 0 {
+		first++
 	}
-	return ctx.Err()
+	for n := first; time.Since(begin) < d; n++ {
+		err := v.endure(ctx, n)
+		if errors.Is(err, ErrEnd) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		left := min(
+			time.Until(begin.Add(time.Duration(n+1-first-ahead)*v.SegmentDuration)), // until the buffer has room
+			time.Until(begin.Add(d)),
+		)
+		if err := sleep(ctx, left); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// report tells where the viewer is, over and over. A report that fails stops no
+// player.
+func (v *Viewer) report(ctx context.Context) {
+	for sleep(ctx, v.TimelineEvery) == nil {
+		_ = v.Timeline(ctx, "playing")
+		if v.habits.pings {
+			_ = v.Ping(ctx)
+		}
+	}
 }
 
 // endure gets a segment with a player's patience: a broken connection and 503

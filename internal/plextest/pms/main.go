@@ -1,11 +1,18 @@
 // Command pms runs one stand-in of a Plex Media Server as a process of its
 // own, for tests that kill processes and for the demo.
+//
+// It prints the address it listens on, and in a second line that of -control.
+// SIGUSR1 makes it forget all sessions, as a PMS that reaped them; SIGTERM and
+// SIGINT end it. One that was killed can be started again on the same -listen.
 package main
 
 import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -17,6 +24,8 @@ import (
 func main() {
 	var cfg plextest.Config
 	listen := flag.String("listen", "127.0.0.1:0", "address to listen on")
+	manage := flag.String("control", "", "address at which GET /jobs and GET /log tell in JSON what there is (default none)")
+	attached := flag.Bool("attached", false, "end with standard input, so as not to outlive who started it")
 	users := flag.String("user-tokens", "", "tokens of shared users, separated by commas")
 	flag.StringVar(&cfg.Name, "name", "pms", "name shown in answers")
 	flag.StringVar(&cfg.Token, "token", "", "the owner's token (default owner-token)")
@@ -36,12 +45,37 @@ func main() {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	s := plextest.New(cfg)
-	if err := s.StartOn(*listen); err != nil {
+	if *attached {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			stop()
+		}()
+	}
+	if err := run(ctx, cfg, *listen, *manage); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// run serves until the context ends.
+func run(ctx context.Context, cfg plextest.Config, listen, manage string) error {
+	s := plextest.New(cfg)
+	defer forgetOnSignal(s)()
+	if err := s.StartOn(listen); err != nil {
+		return err
+	}
 	defer s.Close()
 	fmt.Println(s.Addr())
+	if manage != "" {
+		ln, err := net.Listen("tcp", manage)
+		if err != nil {
+			return fmt.Errorf("listening for control: %w", err)
+		}
+		srv := &http.Server{Handler: control(s)}
+		defer srv.Close()
+		go func() { _ = srv.Serve(ln) }()
+		fmt.Println(ln.Addr())
+	}
 	<-ctx.Done()
+	return nil
 }

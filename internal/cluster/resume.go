@@ -1,0 +1,334 @@
+package cluster
+
+import (
+	"cmp"
+	"time"
+)
+
+// Request is what a playback was decided or started with, for asking it again.
+// What it looks like is the caller's business.
+type Request interface {
+	// Size is what it takes of memory, in bytes.
+	Size() int
+}
+
+// kept is what a playback is resumed from.
+type kept struct{ decision, start Request }
+
+// maxKept bounds the memory of all requests that are kept, in bytes. The
+// playbacks that are idle longest lose theirs first, and then cannot be
+// carried.
+const maxKept = 64 << 20
+
+// Keep remembers a decision or start that the hold's playback was accepted
+// with, in place of the former one.
+func (l *Ledger) Keep(h *Hold, decision bool, r Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := h.playback
+	if p == nil || p.gone || h.foreign {
+		return
+	}
+	if p.kept == nil {
+		p.kept = new(kept)
+	}
+	at := &p.kept.start
+	if decision {
+		at = &p.kept.decision
+	}
+	l.keeps += r.Size() - size(*at)
+	*at = r
+	if l.keeps <= maxKept {
+		return
+	}
+	// Roughly by age, as the queue is a heap; and some at a time, so that this
+	// is seldom done.
+	for _, m := range l.playbacks.members {
+		if m.owner != p {
+			l.drop(m.owner)
+		}
+		if l.keeps <= maxKept-maxKept/16 {
+			return
+		}
+	}
+}
+
+func size(r Request) int {
+	if r == nil {
+		return 0
+	}
+	return r.Size()
+}
+
+// drop forgets what a playback was asked for with.
+func (l *Ledger) drop(p *Playback) {
+	if p.kept != nil {
+		l.keeps -= size(p.kept.decision) + size(p.kept.start)
+		p.kept = nil
+	}
+}
+
+// Kept reports whether it is known what a playback was asked for with.
+func (l *Ledger) Kept(p *Playback) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return p.kept != nil
+}
+
+// Resumption is a playback on the way to where it goes on: on another server,
+// or on its own, which has lost its session.
+type Resumption struct {
+	// Decision and Start are what it was asked for with, nil if not known.
+	Decision, Start Request
+
+	// Transcode is the id under which it goes on; empty for direct play.
+	Transcode string
+
+	// From is where it was, and To where it goes on: chosen by Choose.
+	From, To *Server
+
+	playback *Playback
+	target   *Server // where an operator wants it; nil: where there is room
+	leave    bool    // it is not to stay where it is
+	job      *job    // reserved on To
+	why      why
+	work     Work
+}
+
+// Playback returns the playback to which the hold belongs, nil if there is
+// none.
+func (h *Hold) Playback() *Playback {
+	if h.foreign {
+		return nil
+	}
+	return h.playback
+}
+
+// PlaybackOf returns the playback that has a transcode, nil if none is known.
+func (l *Ledger) PlaybackOf(transcode string) *Playback {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.transcodes.get(transcode)
+}
+
+// ServerOf returns where a playback is and whether it goes on.
+func (l *Ledger) ServerOf(p *Playback) (s *Server, goesOn bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return p.server, !p.gone && p.endedAt == 0
+}
+
+// Resumptions counts the playbacks that were resumed, for ResumedSince.
+func (l *Ledger) Resumptions() uint64 { return l.resumptions.Load() }
+
+// ResumedSince reports whether a playback was resumed since Resumptions had
+// been count: a failure of that time has been mended by now.
+func (l *Ledger) ResumedSince(p *Playback, count uint64) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return p.resumed > count
+}
+
+// Begun reports whether the playback's start passed through here, rather than
+// through another balancer, or not yet.
+func (l *Ledger) Begun(p *Playback) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return p.begun != 0
+}
+
+// Resume begins to resume a playback under one of its transcode ids. It
+// returns nil if the playback is over, or was lost.
+func (l *Ledger) Resume(p *Playback, transcode string) *Resumption {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if p.gone || p.endedAt != 0 {
+		return nil
+	}
+	r := &Resumption{
+		Transcode: cmp.Or(transcode, p.ids.Transcode), From: p.server,
+		playback: p, work: p.job.work,
+	}
+	if p.kept != nil {
+		r.Decision, r.Start = p.kept.decision, p.kept.start
+	}
+	return r
+}
+
+// Choose finds the server to go on with: the present one if it can be used,
+// unless the playback is to leave it, or the roomiest. There the load is
+// reserved; the playback's requests go on going where it was until Resumed.
+func (l *Ledger) Choose(r *Resumption, candidates []Candidate, now time.Time) (int, Reason) {
+	at := l.since(now)
+	set := l.settings.Load()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := r.playback
+	l.rejoin(p, nil)
+	r.job, r.To = nil, nil // a former reservation lapses: what fails fast must not look idle
+	if r.target == nil && !r.leave {
+		if i := usable(candidates, p.server); i >= 0 {
+			r.To = p.server
+			return i, Pinned
+		}
+	}
+	if !set.Replicated {
+		return -1, ServerGone // its ids mean something else elsewhere [P §10.29]
+	}
+	q := Query{IDs: p.ids, Role: Start, Work: r.work, Item: p.item}
+	i, reason := -1, Nowhere
+	switch {
+	case r.target != nil:
+		i = usable(candidates, r.target)
+	default:
+		if here := usable(candidates, p.server); here >= 0 {
+			candidates[here].Out = Draining
+		}
+		i, reason = l.choose(&q, set, candidates, at)
+	}
+	if i < 0 {
+		return -1, reason
+	}
+	r.why = l.explain(&q, i, reason, set, candidates, at)
+	r.why.reason = Resumed
+	r.To = candidates[i].Server
+	r.job = &job{about: &about{client: p.ids.Client, session: p.ids.name(), title: p.job.title()}}
+	l.enter(r.job, r.To, r.id())
+	r.job.hold = at + failedHold
+	r.job.set(Reserved, r.work, at)
+	return i, Resumed
+}
+
+// id is by what the job of the playback is known.
+func (r *Resumption) id() string {
+	if r.Transcode != "" {
+		return r.Transcode
+	}
+	return "\x00" + cmp.Or(r.playback.ids.name(), r.playback.ids.Client)
+}
+
+// Decided corrects what the playback costs by what the new server decided.
+func (r *Resumption) Decided(l *Ledger, work Work, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r.work = work
+	if j := r.job; j != nil && j.counts() {
+		j.set(j.state, work, l.since(now))
+	}
+}
+
+// Failed charges the server that was chosen with the failure.
+func (r *Resumption) Failed(l *Ledger, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r.To != nil {
+		r.To.charge(r.playback.item, r.playback.ids.Client, l.since(now))
+	}
+}
+
+// Resumed notes that the server that was chosen has the playback: from now on
+// its requests go there, and what it had elsewhere is to be stopped. It
+// reports false if the playback ended or went elsewhere meanwhile.
+func (l *Ledger) Resumed(r *Resumption, now time.Time) bool {
+	at := l.since(now)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := r.playback
+	if p.gone || p.endedAt != 0 || p.server != r.From && p.server != r.To {
+		if r.To != p.server {
+			l.abandon(r.To, r.Transcode, at)
+		}
+		return false
+	}
+	r.To.failures = nil
+	p.touch(at)
+	p.resumed = l.resumptions.Add(1)
+	if p.server == r.To {
+		if !p.job.counts() {
+			l.reserve(p, r.work, at)
+		}
+		return true
+	}
+	l.carry(p, r.To, at)
+	if r.job != nil && r.job.server == r.To {
+		state := r.job.state
+		l.strike(r.job)
+		l.enter(&p.job, r.To, r.id())
+		p.job.set(state, r.work, at)
+		p.job.at = at
+	} else {
+		l.reserve(p, r.work, at)
+	}
+	p.why = r.why
+	p.moves++
+	p.confirmed.Store(true)
+	r.To.placements++
+	l.totals.Moved++
+	return true
+}
+
+// carry moves a playback to another server. What it had where it was is left
+// behind.
+func (l *Ledger) carry(p *Playback, to *Server, now time.Duration) {
+	from := p.server
+	if p.job.state == Confirmed {
+		l.leave(&p.job, Confirmed, 0, now)
+	}
+	l.pin(p, to)
+	for _, old := range append(p.older, p.ids.Transcode) {
+		l.abandon(from, old, now)
+	}
+}
+
+// Found notes that a server says that it has the playback's transcode, which
+// another balancer has begun there.
+func (l *Ledger) Found(p *Playback, s *Server, transcode string, work Work, now time.Time) {
+	at := l.since(now)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.gone || p.server == s {
+		return
+	}
+	l.pin(p, s)
+	p.endedAt = 0
+	p.why = why{reason: Adopted, at: at, chosen: s}
+	p.confirmed.Store(true)
+	p.resumed = l.resumptions.Add(1)
+	l.enter(&p.job, s, transcode)
+	p.job.set(Confirmed, work, at)
+	p.touch(at)
+}
+
+// Lose gives a playback up that cannot be carried, and reports whether that is
+// news.
+func (l *Ledger) Lose(p *Playback, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.gone || p.lost || p.endedAt != 0 {
+		return false
+	}
+	p.lost = true
+	l.totals.Lost++
+	l.end(p, l.since(now))
+	return true
+}
+
+// Lost reports whether a playback was given up.
+func (l *Ledger) Lost(p *Playback) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return p.lost
+}
+
+// Totals counts what became of playbacks since the ledger was made.
+type Totals struct {
+	Moved uint64 // carried to another server
+	Lost  uint64 // given up
+}
+
+// Totals returns the counts so far.
+func (l *Ledger) Totals() Totals {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.totals
+}

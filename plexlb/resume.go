@@ -1,0 +1,509 @@
+package plexlb
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/plexlb/caddy-plexlb/internal/cluster"
+	"github.com/plexlb/caddy-plexlb/internal/plex"
+)
+
+// Whatever loses a playback its session — its server died or hangs, PMS was
+// restarted or has reaped it, an operator wants it elsewhere — one mechanism
+// brings it back: decision and start are sent again, through the same proxy,
+// and the requests that need it wait until that is done [P §4.5].
+
+const (
+	// patience is how long a request is held for its playback to be resumed.
+	// Players wait for a segment for ten to twenty seconds.
+	patience = 15 * time.Second
+
+	// resumePause is between attempts to resume a playback.
+	resumePause = 250 * time.Millisecond
+
+	// listingLag is how long after its start a session may not be listed.
+	listingLag = 2 * time.Second
+
+	// maxRounds bounds how often one request has its playback resumed.
+	maxRounds = 3
+
+	// retryAfter is when a request that could not be served may come again, in
+	// seconds.
+	retryAfter = "2"
+)
+
+// Why a playback was not resumed.
+var (
+	errLate    = errors.New("the playback could not be resumed in time")
+	errLost    = errors.New("the playback cannot be carried to another server")
+	errOver    = errors.New("the playback is over")
+	errPresent = errors.New("the server still has the session")
+	errWrites  = errors.New("a request that may have been carried out is not repeated")
+	errUnsure  = errors.New("not every server could be asked for the session")
+)
+
+// flight is one resumption, for which any number of requests may wait.
+type flight struct {
+	done chan struct{}
+	err  error
+}
+
+// flights are the resumptions under way.
+type flights struct {
+	mu sync.Mutex
+	of map[*cluster.Playback]*flight
+}
+
+// join returns the playback's flight, and whether the caller has to fly it.
+func (f *flights) join(p *cluster.Playback) (fl *flight, first bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fl = f.of[p]; fl != nil {
+		return fl, false
+	}
+	if f.of == nil {
+		f.of = make(map[*cluster.Playback]*flight)
+	}
+	fl = &flight{done: make(chan struct{})}
+	f.of[p] = fl
+	return fl, true
+}
+
+// land ends a flight.
+func (f *flights) land(p *cluster.Playback, fl *flight, err error) {
+	f.mu.Lock()
+	delete(f.of, p)
+	f.mu.Unlock()
+	fl.err = err
+	close(fl.done)
+}
+
+// wait waits for the flight to end.
+func (fl *flight) wait(ctx context.Context, late <-chan time.Time) error {
+	select {
+	case <-fl.done:
+		return fl.err
+	case <-late:
+		return errLate
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// chain is the way from a site's handler to the servers.
+type chain struct {
+	handler *Handler
+	next    caddyhttp.Handler
+	server  *caddyhttp.Server
+}
+
+// journey is what a flight does.
+type journey struct {
+	chain
+	playback *cluster.Playback
+	id       string            // the transcode that is asked for
+	missing  bool              // its server says that it does not have it
+	tried    []*cluster.Server // which are no use
+	mover    *cluster.Mover    // set when an operator wants it elsewhere
+}
+
+// resume has the journey made, by this request or by another, and waits for it.
+func (h *Handler) resume(ctx context.Context, j journey, late <-chan time.Time) error {
+	fl, first := h.app.state.flights.join(j.playback)
+	if first {
+		// Not with the request's context: others wait for it as well.
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			err := errLate // if it panics
+			defer func() { h.app.state.flights.land(j.playback, fl, err) }()
+			err = j.fly(ctx)
+		}()
+	}
+	return fl.wait(ctx, late)
+}
+
+// fly makes the journey.
+func (j *journey) fly(ctx context.Context) (err error) {
+	app := j.handler.app
+	began := time.Now()
+	from, _ := app.state.ledger.ServerOf(j.playback)
+	if err = j.seek(ctx, from); err != nil {
+		for {
+			if err = j.replay(ctx); err == nil || !errors.Is(err, errLate) {
+				break
+			}
+			if !sleep(ctx, resumePause) {
+				break
+			}
+		}
+	}
+	switch {
+	case errors.Is(err, errLost) && j.mover == nil,
+		// In separate mode there is no other server, and this was the time
+		// for its own to come back.
+		errors.Is(err, errLate) && j.mover == nil && !j.missing && app.Mode == ModeSeparate:
+		err = errLost
+		if app.state.ledger.Lose(j.playback, time.Now()) {
+			app.logger.Warn("playback lost: it cannot be carried to another server",
+				zap.String("session", j.id), zap.String("server", from.Name()), zap.String("why", j.whyLost()))
+		}
+	case err == nil:
+		to, _ := app.state.ledger.ServerOf(j.playback)
+		if c := app.logger.Check(zap.InfoLevel, "playback resumed"); c != nil {
+			c.Write(zap.String("session", j.id), zap.String("from", from.Name()), zap.String("to", to.Name()),
+				zap.Duration("took", time.Since(began)))
+		}
+	default:
+		if c := app.logger.Check(zap.DebugLevel, "playback not resumed"); c != nil {
+			c.Write(zap.String("session", j.id), zap.String("server", from.Name()), zap.Error(err))
+		}
+	}
+	return err
+}
+
+func (j *journey) whyLost() string {
+	switch res := j.handler.app.state.ledger.Resume(j.playback, j.id); {
+	case j.handler.app.Mode == ModeSeparate:
+		return "mode separate: ids differ between servers"
+	case res == nil || res.Start == nil && res.Decision == nil:
+		return "its start did not pass through here, or was too long to keep"
+	}
+	return "it is a stream without segments or live TV, or the other servers refuse it"
+}
+
+// seek looks whether a server has the session already: another balancer may
+// have resumed it. It returns nil if so, and errPresent if its own server has
+// it and answers for it.
+func (j *journey) seek(ctx context.Context, from *cluster.Server) error {
+	if j.mover != nil || j.id == "" {
+		return errLate
+	}
+	app := j.handler.app
+	except := j.tried
+	if !j.missing {
+		except = append(slices.Clone(except), from)
+	}
+	for began := time.Now(); ; {
+		found := app.ask(ctx, j.id, except)
+		switch {
+		case found.server == from:
+			return errPresent
+		case found.server != nil:
+			app.state.ledger.Found(j.playback, found.server, j.id, found.work, time.Now())
+			return nil
+		}
+		// What was started through another balancer may not be listed yet
+		// [P §1.8].
+		if app.state.ledger.Begun(j.playback) || time.Since(began) > listingLag || !sleep(ctx, resumePause) {
+			return errLate
+		}
+	}
+}
+
+// replay sends decision and start again. It returns errLate if that may work
+// later.
+func (j *journey) replay(ctx context.Context) error {
+	led := j.handler.app.state.ledger
+	var res *cluster.Resumption
+	if j.mover != nil {
+		res = led.Move(*j.mover)
+	} else {
+		res = led.Resume(j.playback, j.id)
+	}
+	if res == nil {
+		return errOver
+	}
+	decision, start := j.translate(res)
+	if decision == nil {
+		return errLost
+	}
+
+	l := takeLease(j.handler.app, &probe{header: make(http.Header)})
+	defer l.end()
+	l.resumption = res
+	l.tried = append(l.tried, j.tried...)
+
+	err := j.send(ctx, l, decision)
+	if l.status == http.StatusOK && err == nil && j.handler.carry(l, decision.request(ctx, j.server)) {
+		err = j.send(ctx, l, decision) // it knows the chosen language by now
+	}
+	if err != nil {
+		return j.next(l, err)
+	}
+	l.read()
+	direct := false
+	if v := l.verdict; v != nil {
+		if l.refused {
+			return j.next(l, errLost)
+		}
+		res.Decided(led, cluster.Work(v.Work()), time.Now())
+		direct = v.DirectPlays()
+	}
+	if !direct || res.Start != nil {
+		if start == nil {
+			return errLost
+		}
+		if err := j.send(ctx, l, start); err != nil {
+			return j.next(l, err)
+		}
+		if l.status >= 400 {
+			return j.next(l, statusError(l.status))
+		}
+	}
+	if !led.Resumed(res, time.Now()) {
+		return nil // somebody else has carried it, or it has ended
+	}
+	return nil
+}
+
+func statusError(status int) error {
+	if status == http.StatusUnauthorized || status == http.StatusForbidden {
+		return errLost // nobody else will let this user in
+	}
+	return errLate
+}
+
+// translate returns the requests to resume the playback with; the start is nil
+// if there is none. This is where ids would be translated between servers with
+// libraries of their own: in mode separate, a playback is resumed on its own
+// server only.
+func (j *journey) translate(res *cluster.Resumption) (decision, start *recording) {
+	decision, _ = res.Decision.(*recording)
+	start, _ = res.Start.(*recording)
+	switch {
+	case start != nil && start.endless(), start == nil && decision == nil:
+		return nil, nil
+	case decision == nil || start != nil && plex.Query(decision.query, "path") != plex.Query(start.query, "path"):
+		decision = start.as("decision", "")
+	}
+	if start == nil && !decision.endless() {
+		start = decision.start()
+	}
+	if start != nil && res.Transcode != "" {
+		decision, start = decision.as("", res.Transcode), start.as("", res.Transcode)
+	}
+	return decision, start
+}
+
+// send sends a recording to where the resumption goes.
+func (j *journey) send(ctx context.Context, l *Lease, rec *recording) error {
+	r := rec.request(ctx, j.server)
+	l.answer = answer{}
+	clear(l.Header())
+	l.ctx, l.request, l.probing = r.Context(), plex.Identify(r), true
+	l.server, l.attempts = nil, 0
+	err := l.attempt(r, j.chain.next)
+	switch {
+	case err == nil && (l.interrupted || l.takenBack || l.status == statusClientClosed):
+		return errLate
+	case err == nil && l.status >= 500:
+		return statusError(l.status)
+	}
+	return err
+}
+
+// next has the next attempt go elsewhere, if there is anything else.
+func (j *journey) next(l *Lease, err error) error {
+	s := l.resumption.To
+	l.resumption.Failed(j.handler.app.state.ledger, time.Now())
+	if s == nil {
+		if !errors.Is(err, errLost) || len(j.tried) == 0 {
+			j.tried = nil // all may be tried again
+			return errLate
+		}
+		return errLost // all that there are refuse it
+	}
+	if !slices.Contains(j.tried, s) {
+		j.tried = append(j.tried, s)
+		j.missing = false
+	}
+	if j.handler.app.Mode == ModeSeparate {
+		j.tried = nil
+		if errors.Is(err, errLost) {
+			return errLost
+		}
+	}
+	return errLate
+}
+
+// send sends a request on, and again when what kept it from being answered has
+// been healed.
+func (h *Handler) send(l *Lease, r *http.Request, next caddyhttp.Handler) error {
+	err := l.attempt(r, next)
+	var late <-chan time.Time
+	for round := 0; l.troubled(err) && r.Context().Err() == nil; round++ {
+		if round == maxRounds {
+			return h.giveUp(l, errLate)
+		}
+		if late == nil {
+			timer := time.NewTimer(patience)
+			defer timer.Stop()
+			late = timer.C
+		}
+		if e := h.heal(l, r, next, late); e != nil {
+			return h.giveUp(l, e)
+		}
+		l.startOver()
+		err = l.attempt(r, next)
+	}
+	return err
+}
+
+// troubled reports whether the request got no answer, or one that says that its
+// playback's session is lost.
+func (l *Lease) troubled(err error) bool {
+	switch {
+	case l.interrupted, l.takenBack && (l.status == 0 || l.held):
+		return true
+	case !l.segment:
+		return false
+	case err != nil:
+		return l.status == 0
+	}
+	return l.held && !l.beforeOffset()
+}
+
+// beforeOffset reports whether the request is for segment 0 of a playback that
+// began later: that is 404 although the session lives [P §4.2].
+func (l *Lease) beforeOffset() bool {
+	if l.status != http.StatusNotFound {
+		return false
+	}
+	last := l.path[strings.LastIndexByte(l.path, '/')+1:]
+	last, _, _ = strings.Cut(last, ".")
+	if last == "" || strings.Trim(last, "0") != "" {
+		return false
+	}
+	led := l.app.state.ledger
+	if p := led.PlaybackOf(l.query.Transcode); p != nil {
+		if res := led.Resume(p, ""); res != nil {
+			start, _ := res.Start.(*recording)
+			return start != nil && start.offset()
+		}
+	}
+	return false
+}
+
+// heal mends what kept the request from being answered. It returns nil if it
+// can be sent again.
+func (h *Handler) heal(l *Lease, r *http.Request, next caddyhttp.Handler, late <-chan time.Time) error {
+	led := h.app.state.ledger
+	if !l.interrupted && l.query.Writes {
+		return errWrites
+	}
+	var p *cluster.Playback
+	if l.segment {
+		p = led.PlaybackOf(l.query.Transcode)
+	} else {
+		p = l.hold.Playback()
+	}
+	switch l.query.Role {
+	case cluster.Follow, cluster.Stream:
+	default:
+		p = nil // another server will do
+	}
+	if p == nil {
+		if l.segment && l.held && l.status == http.StatusNotFound {
+			return errOver // nobody knows it
+		}
+		l.shun()
+		return nil
+	}
+	if l.ends() {
+		return errOver
+	}
+	if led.Lost(p) {
+		return errLost
+	}
+	if led.ResumedSince(p, l.resumptions) {
+		l.follow(p) // what went wrong was before that
+		return nil
+	}
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	j := journey{
+		chain: chain{h, next, server}, playback: p, id: l.query.Transcode,
+		missing: l.held && l.status == http.StatusNotFound,
+	}
+	if !j.missing {
+		// Not there again: it hangs, or failed this request twice.
+		if s := l.server; s != nil && (l.takenBack || l.hasTried(s) || l.held || h.app.Mode != ModeSeparate && l.status == 0) {
+			j.tried = append(j.tried, s)
+		}
+		j.tried = append(j.tried, l.tried...)
+	}
+	if h.app.Mode == ModeSeparate {
+		j.tried = nil // there is no other
+	}
+	if err := h.resume(r.Context(), j, late); err != nil {
+		return err
+	}
+	l.follow(p)
+	return nil
+}
+
+// follow has the request go where its playback is now.
+func (l *Lease) follow(p *cluster.Playback) {
+	l.hold.Server, _ = l.app.state.ledger.ServerOf(p)
+	l.labels.correct(l.hold.Server, cluster.Resumed)
+}
+
+// ends reports whether the request ends its playback.
+func (l *Lease) ends() bool { return l.request.Kind == plex.Stop || l.request.Stopped }
+
+// startOver makes room for another answer.
+func (l *Lease) startOver() {
+	l.answer = answer{first: l.first}
+	l.putBack(l.before)
+	l.server, l.attempts = nil, 0
+	l.tried = l.tried[:0]
+}
+
+// giveUp answers a request whose playback could not be resumed.
+func (h *Handler) giveUp(l *Lease, err error) error {
+	switch {
+	case l.held && l.status == http.StatusNotFound && (errors.Is(err, errPresent) || errors.Is(err, errOver)):
+		return nil // the server's own word stands
+	case errors.Is(err, context.Canceled):
+		l.held = false
+		l.status = statusClientClosed
+		l.ResponseWriter.WriteHeader(statusClientClosed)
+		return nil
+	}
+	l.startOver()
+	switch {
+	case l.ends() && errors.Is(err, errOver) && (l.request.Kind == plex.Stop || h.app.Mode == ModeReplicated):
+		// It ends with its server; the watch state is the primary's, which
+		// gets its copy.
+		l.server = l.hold.Server
+		l.WriteHeader(http.StatusOK)
+		return nil
+	case errors.Is(err, errLost), errors.Is(err, errOver):
+		if l.request.Kind == plex.Timeline && !l.request.Stopped {
+			l.server = l.hold.Server
+			return l.terminate()
+		}
+		// What players take for the end [P §10.23].
+		return caddyhttp.Error(http.StatusNotFound, err)
+	}
+	l.Header().Set("Retry-After", retryAfter)
+	return caddyhttp.Error(http.StatusServiceUnavailable, err)
+}
+
+// terminate tells a player that its playback is over, as a server does that was
+// told to end it [P §3.6].
+func (l *Lease) terminate() error {
+	l.Header().Set("Content-Type", "text/xml;charset=utf-8")
+	l.WriteHeader(http.StatusOK)
+	_, err := l.Write([]byte(`<?xml version="1.0" encoding="UTF-8"?>` + "\n" +
+		`<MediaContainer size="0" terminationCode="2006" terminationText="The server that was playing this is gone."></MediaContainer>` + "\n"))
+	return err
+}

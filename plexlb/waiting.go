@@ -1,0 +1,143 @@
+package plexlb
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/plexlb/caddy-plexlb/internal/plex"
+)
+
+// waiting are the requests that wait for a server to answer. When Caddy finds
+// that the server hangs they are taken back, to be served by another.
+type waiting struct {
+	shards [waitingShards]struct {
+		mu   sync.Mutex
+		head *Lease
+		_    [48]byte // a cache line each
+	}
+}
+
+const waitingShards = 16
+
+// leaseCount spreads leases over the shards.
+var leaseCount atomic.Uint32
+
+// wait is a lease's part of it. Guarded by its shard's mutex.
+type wait struct {
+	shard      uint32
+	upstream   *reverseproxy.Upstream // nil: it does not wait
+	prev, next *Lease
+	cancel     context.CancelFunc
+	takenBack  bool // by the watch
+}
+
+// add has a request wait for an upstream, or for another than before.
+func (w *waiting) add(l *Lease, u *reverseproxy.Upstream) {
+	s := &w.shards[l.wait.shard]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.wait.upstream == nil {
+		if l.wait.next = s.head; s.head != nil {
+			s.head.wait.prev = l
+		}
+		s.head = l
+	}
+	l.wait.upstream = u
+}
+
+// remove ends the wait. It reports whether the request was taken back.
+func (w *waiting) remove(l *Lease) (takenBack bool) {
+	s := &w.shards[l.wait.shard]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.wait.upstream != nil {
+		if l.wait.prev != nil {
+			l.wait.prev.wait.next = l.wait.next
+		} else {
+			s.head = l.wait.next
+		}
+		if l.wait.next != nil {
+			l.wait.next.wait.prev = l.wait.prev
+		}
+		l.wait.upstream, l.wait.prev, l.wait.next = nil, nil, nil
+	}
+	return l.wait.takenBack
+}
+
+// takeBack takes the requests back that wait for an address, or for any other
+// upstream that is not healthy: a config that was replaced gets no more word of
+// its own upstreams.
+func (w *waiting) takeBack(address string) {
+	for i := range w.shards {
+		s := &w.shards[i]
+		s.mu.Lock()
+		for l := s.head; l != nil; l = l.wait.next {
+			if l.wait.upstream.Dial == address || !l.wait.upstream.Healthy() {
+				l.wait.takenBack = true
+				l.wait.cancel()
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// attempt sends the request on, so that it can be taken back.
+func (l *Lease) attempt(r *http.Request, next caddyhttp.Handler) error {
+	ctx, cancel := context.WithCancel(r.Context())
+	l.wait.cancel, l.wait.takenBack, l.interrupted = cancel, false, false
+	l.resumptions = l.app.state.ledger.Resumptions()
+	err := next.ServeHTTP(l, r.WithContext(ctx))
+	l.stopWaiting()
+	return err
+}
+
+// stopWaiting ends an attempt.
+func (l *Lease) stopWaiting() {
+	if l.wait.cancel == nil {
+		return
+	}
+	l.takenBack = l.app.state.waiting.remove(l)
+	l.wait.cancel()
+	l.wait.cancel = nil
+}
+
+// answered notes that the server has begun to answer. Only a segment can be
+// taken back after that: it is short, and one that is stuck is broken off for
+// the player to ask again.
+func (l *Lease) answered() {
+	if l.wait.cancel != nil && l.request.Kind != plex.Segment {
+		l.app.state.waiting.remove(l)
+	}
+}
+
+// watchHealth has requests taken back from upstreams that Caddy's active health
+// check finds down.
+func (a *App) watchHealth(ctx caddy.Context) error {
+	app, err := ctx.App("events")
+	if err != nil {
+		return err
+	}
+	return app.(*caddyevents.App).On("unhealthy", healthWatch{a})
+}
+
+// healthWatch hears of upstreams that became unhealthy.
+type healthWatch struct{ app *App }
+
+// Handle takes the requests back that wait for the upstream.
+func (w healthWatch) Handle(_ context.Context, e caddy.Event) error {
+	if w.app.state != nil {
+		address, _ := e.Data["host"].(string)
+		w.app.state.waiting.takeBack(address)
+	}
+	return nil
+}
+
+// Interface guard
+var _ caddyevents.Handler = healthWatch{}
