@@ -136,15 +136,12 @@ func (j *journey) fly(ctx context.Context) (err error) {
 	app := j.handler.app
 	began := time.Now()
 	from, _ := app.state.ledger.ServerOf(j.playback)
-	if err = j.seek(ctx, from); err != nil {
-		for {
-			if err = j.replay(ctx); err == nil || !errors.Is(err, errLate) {
-				break
-			}
-			if !sleep(ctx, resumePause) {
-				break
-			}
+	err = j.seek(ctx, from)
+	for first := true; errors.Is(err, errLate); first = false {
+		if !first && !sleep(ctx, resumePause) {
+			break
 		}
+		err = j.replay(ctx)
 	}
 	switch {
 	case errors.Is(err, errLost) && j.mover == nil,
@@ -443,11 +440,14 @@ func (h *Handler) heal(l *Lease, r *http.Request, next caddyhttp.Handler, late <
 	if h.app.Mode == ModeSeparate {
 		j.tried = nil // there is no other
 	}
-	if err := h.resume(r.Context(), j, late); err != nil {
-		return err
+	err := h.resume(r.Context(), j, late)
+	if s, _ := led.ServerOf(p); errors.Is(err, errPresent) && s != l.server {
+		err = nil // it was another server that did not have it
 	}
-	l.follow(p)
-	return nil
+	if err == nil {
+		l.follow(p)
+	}
+	return err
 }
 
 // follow has the request go where its playback is now.

@@ -125,6 +125,15 @@ func (l *Ledger) Rebalance(now time.Time) (plan []Mover) {
 			seats = append(seats, st)
 		}
 	}
+	for _, o := range l.orphans {
+		// It is about to be stopped.
+		if j, st := o.Server.jobs[o.Transcode], by[o.Server]; st != nil && j != nil && j.playback == nil && j.counts() {
+			st.load -= set.Costs.Of(j.work)
+			if j.work >= CPU {
+				st.room++
+			}
+		}
+	}
 	for _, m := range l.playbacks.members {
 		if p := m.owner; p.movable() && p.job.counts() && set.Costs.Of(p.job.work) > 0 {
 			if st := by[p.server]; st != nil {
@@ -141,14 +150,21 @@ func (l *Ledger) Rebalance(now time.Time) (plan []Mover) {
 				continue
 			}
 			cost := set.Costs.Of(Work(w))
-			for _, to := range seats {
-				if to == from || to.server.draining || Work(w) >= CPU && to.room <= 0 {
+			var to *seat
+			for _, st := range seats {
+				if st == from || st.server.draining || Work(w) >= CPU && st.room <= 0 {
 					continue
 				}
-				// The fuller of the two is what the move leaves behind.
-				if f := max(fill(to, cost), fill(from, -cost)); f < least-1e-9 {
-					best, which, least = to, Work(w), f
+				if to == nil || fill(st, cost) < fill(to, cost) {
+					to = st
 				}
+			}
+			if to == nil {
+				continue
+			}
+			// The fuller of the two is what the move leaves behind.
+			if f := max(fill(to, cost), fill(from, -cost)); f < least-1e-9 {
+				best, which, least = to, Work(w), f
 			}
 		}
 		if best == nil {
