@@ -102,7 +102,11 @@ func (l *Lease) Write(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	return l.ResponseWriter.Write(p)
+	n, err := l.ResponseWriter.Write(p)
+	if err != nil {
+		l.clientGone = true
+	}
+	return n, err
 }
 
 // ReadFrom does what Write does, for those who copy.

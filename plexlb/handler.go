@@ -30,7 +30,7 @@ func init() {
 // Placeholder | Description
 // ------------|-------------
 // `{http.plexlb.server}` | The name of the server that the request went to
-// `{http.plexlb.reason}` | Why it went there: `pinned`, `least_load`, `client_server`, `live_playback`, `adopted`, `server_lost`, `overflow`, `primary`, `fallback` or `hashed`; or why nowhere: `no_server`, `all_full` or `server_unavailable`
+// `{http.plexlb.reason}` | Why it went there: `pinned`, `least_load`, `client_server`, `live_playback`, `adopted`, `server_lost`, `overflow`, `primary`, `fallback`, `hashed` or `resumed`; or why nowhere: `no_server`, `all_full` or `server_unavailable`
 // `{http.plexlb.session}` | The id by which the playback is known, if the request has one
 // `{http.plexlb.kind}` | What the request is: `start`, `segment`, `part`, `timeline`, `control`, `browse` or `write`
 type Handler struct {
@@ -92,6 +92,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	} else {
 		err = h.send(l, r, next)
 	}
+	l.returned = true
 	if err == nil {
 		err = l.release()
 	}

@@ -42,6 +42,8 @@ type Lease struct {
 	probing     bool              // its answer is for us, not for the client
 	interrupted bool              // before it was sent: its playback has to be resumed first
 	takenBack   bool              // after it was sent: its server hangs
+	returned    bool              // the proxy did not panic in the middle of an answer
+	clientGone  bool              // writing to the client failed
 
 	wait       wait
 	path       string              // of a segment
@@ -411,6 +413,9 @@ func (l *Lease) Place(candidates []cluster.Candidate, pool reverseproxy.Upstream
 // end gives back what the request held and draws the conclusions.
 func (l *Lease) end() {
 	l.stopWaiting()
+	if l.broken() {
+		l.app.lose(l.hold.Playback(), l.query.Name(), l.server, "a stream without segments ends with its connection")
+	}
 	l.settle()
 	if l.restore != nil {
 		l.restore()
@@ -419,6 +424,12 @@ func (l *Lease) end() {
 	clear(l.before)
 	*l = Lease{tried: l.tried[:0], before: l.before[:0], wait: wait{shard: l.wait.shard}}
 	leases.Put(l)
+}
+
+// broken reports whether the server broke off an answer that was the playback.
+func (l *Lease) broken() bool {
+	return !l.returned && !l.clientGone && l.request.Kind == plex.Start && l.status == http.StatusOK &&
+		l.ctx.Err() == nil && l.recording != nil && l.recording.endless() && l.hold.Playback() != nil
 }
 
 // settle tells the ledger what became of the request.

@@ -149,10 +149,7 @@ func (j *journey) fly(ctx context.Context) (err error) {
 		// for its own to come back.
 		errors.Is(err, errLate) && j.mover == nil && !j.missing && app.Mode == ModeSeparate:
 		err = errLost
-		if app.state.ledger.Lose(j.playback, time.Now()) {
-			app.logger.Warn("playback lost: it cannot be carried to another server",
-				zap.String("session", j.id), zap.String("server", from.Name()), zap.String("why", j.whyLost()))
-		}
+		app.lose(j.playback, j.id, from, j.whyLost())
 	case err == nil:
 		to, _ := app.state.ledger.ServerOf(j.playback)
 		if c := app.logger.Check(zap.InfoLevel, "playback resumed"); c != nil {
@@ -165,6 +162,18 @@ func (j *journey) fly(ctx context.Context) (err error) {
 		}
 	}
 	return err
+}
+
+// lose gives a playback up, and says so once.
+func (a *App) lose(p *cluster.Playback, id string, s *cluster.Server, why string) {
+	if !a.state.ledger.Lose(p, time.Now()) {
+		return
+	}
+	name := ""
+	if s != nil {
+		name = s.Name()
+	}
+	a.logger.Warn("playback lost", zap.String("session", id), zap.String("server", name), zap.String("why", why))
 }
 
 func (j *journey) whyLost() string {

@@ -156,7 +156,7 @@ func (l *Ledger) rename(p *Playback, q *Query, h *Hold, now time.Duration) {
 		work = p.job.work // what the decision said holds for the start
 	}
 	p.decided = q.Begins && p.decided || h.decided
-	p.endedAt = 0
+	p.endedAt, p.lost = 0, false
 	switch id := q.Transcode; {
 	case id == "" || id == p.ids.Transcode:
 		if !p.job.counts() {

@@ -290,7 +290,7 @@ func (l *Ledger) Found(p *Playback, s *Server, transcode string, work Work, now 
 		return
 	}
 	l.pin(p, s)
-	p.endedAt = 0
+	p.endedAt, p.lost = 0, false
 	p.why = why{reason: Adopted, at: at, chosen: s}
 	p.confirmed.Store(true)
 	p.resumed = l.resumptions.Add(1)

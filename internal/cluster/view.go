@@ -38,6 +38,7 @@ type PlaybackView struct {
 	Confirmed    bool  // a server accepted it
 	Placed, Seen time.Time
 	Ended        bool
+	Lost         bool // ended because it could not be carried
 	Moves        int
 	Why          Placement
 }
@@ -97,7 +98,7 @@ func (l *Ledger) view(p *Playback) PlaybackView {
 		IDs: p.ids, Item: p.item, Title: p.job.title(), Server: p.server.Name(),
 		Work: p.job.work, State: p.job.state, Confirmed: p.confirmed.Load(),
 		Placed: l.time(p.placed), Seen: l.time(time.Duration(p.seen.Load())),
-		Ended: p.endedAt != 0, Moves: int(p.moves), Why: p.why.view(l),
+		Ended: p.endedAt != 0, Lost: p.lost, Moves: int(p.moves), Why: p.why.view(l),
 	}
 }
 

@@ -272,4 +272,13 @@ func TestStreamsAndFilesGoOnElsewhere(t *testing.T) {
 	f.named("plex2").kill()
 	a.unharmed(5 * time.Second)
 	a.movedFrom("plex2", before)
+	streams := uint64(0)
+	for i, v := range a.viewers {
+		if v.Kind == plextest.MusicHTTP && before[i] == "plex2" {
+			streams++
+		}
+	}
+	if lost := b.ledger().Totals().Lost; lost != streams || lost == 0 {
+		t.Errorf("%d playbacks are counted as lost, want the %d streams", lost, streams)
+	}
 }
