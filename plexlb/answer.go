@@ -34,6 +34,9 @@ const maxHeld = 1 << 20
 // last word.
 func (l *Lease) WriteHeader(status int) {
 	if status < 200 { // informational; the answer is yet to come
+		if status == http.StatusSwitchingProtocols {
+			l.answered()
+		}
 		l.ResponseWriter.WriteHeader(status)
 		return
 	}

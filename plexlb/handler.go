@@ -118,7 +118,7 @@ func (h *Handler) serveStart(l *Lease, r *http.Request, next caddyhttp.Handler) 
 			return nil
 		}
 	}
-	if err == nil && l.request.Kind == plex.Decision && l.held && l.status == http.StatusOK && h.carry(l, r) {
+	if err == nil && l.request.Kind == plex.Decision && l.held && l.status == http.StatusOK && h.carry(r.Context(), l) {
 		l.setAside()
 		l.server = nil // the next attempt is no retry
 		if err = h.send(l, r, next); err != nil && l.status == 0 {

@@ -109,9 +109,9 @@ func (a *App) carry(ctx context.Context, m cluster.Mover) error {
 	if !a.state.ledger.Movable(m.Playback()) {
 		return fmt.Errorf("session %q cannot be carried, as its start is not known here or ids differ between servers: %w", m.ID, ErrImpossible)
 	}
-	way, ok := a.state.chains.any()
+	way, ok := a.state.chains.of(a.siteOf(m.Playback()))
 	if !ok {
-		return fmt.Errorf("session %q: no site has had a request yet: %w", m.ID, ErrImpossible)
+		return fmt.Errorf("session %q: its site has had no request since the config was loaded: %w", m.ID, ErrImpossible)
 	}
 	late := time.NewTimer(patience)
 	defer late.Stop()
@@ -119,7 +119,22 @@ func (a *App) carry(ctx context.Context, m cluster.Mover) error {
 	if err != nil {
 		return fmt.Errorf("session %q: %w", m.ID, err)
 	}
+	if at, _ := a.state.ledger.ServerOf(m.Playback()); at == m.From || m.To != nil && at != m.To {
+		return fmt.Errorf("session %q is on server %q, as it had to be resumed just now: %w", m.ID, at.Name(), ErrImpossible)
+	}
 	return nil
+}
+
+// siteOf returns the site through which a playback was started.
+func (a *App) siteOf(p *cluster.Playback) string {
+	if res := a.state.ledger.Resume(p, ""); res != nil {
+		for _, r := range []cluster.Request{res.Start, res.Decision} {
+			if rec, ok := r.(*recording); ok {
+				return rec.site
+			}
+		}
+	}
+	return ""
 }
 
 const (
@@ -209,17 +224,10 @@ func (h *Handler) Cleanup() error {
 	return nil
 }
 
-// any returns the way that leads to the most servers.
-func (c *chains) any() (way chain, ok bool) {
+// of returns the way of a site.
+func (c *chains) of(site string) (way chain, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for site, one := range c.by {
-		if site == "" {
-			return one, true // all servers
-		}
-		if !ok || len(one.handler.Servers) > len(way.handler.Servers) {
-			way, ok = one, true
-		}
-	}
+	way, ok = c.by[site]
 	return way, ok
 }

@@ -175,13 +175,13 @@ const carryTimeout = time.Second
 
 // carry tells the server of a request what its client has chosen before, and
 // reports whether that was news to it.
-func (h *Handler) carry(l *Lease, r *http.Request) (news bool) {
+func (h *Handler) carry(ctx context.Context, l *Lease) (news bool) {
 	s := h.app.byAddress(l.server)
 	if s == nil || h.app.Mode != ModeReplicated {
 		return false
 	}
 	all := &h.app.state.choices
-	ctx, cancel := context.WithTimeout(r.Context(), carryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, carryTimeout)
 	defer cancel()
 	for _, ch := range all.unknown(chooser(&l.request), s) {
 		again := ch.request
@@ -215,7 +215,7 @@ func (h *Handler) prepare(l *Lease, r *http.Request, next caddyhttp.Handler) {
 	client := l.ResponseWriter
 	l.ResponseWriter, l.probing = &probe{header: make(http.Header)}, true
 	if err := l.attempt(ask, next); err == nil {
-		h.carry(l, r)
+		h.carry(r.Context(), l)
 	}
 	l.ResponseWriter, l.probing = client, false
 	l.answer = answer{}

@@ -47,6 +47,7 @@ var (
 	errOver    = errors.New("the playback is over")
 	errPresent = errors.New("the server still has the session")
 	errWrites  = errors.New("a request that may have been carried out is not repeated")
+	errTarget  = errors.New("the server cannot be used, is not behind the playback's site, or refuses it")
 	errUnsure  = errors.New("not every server could be asked for the session")
 )
 
@@ -138,8 +139,14 @@ func (j *journey) fly(ctx context.Context) (err error) {
 	from, _ := app.state.ledger.ServerOf(j.playback)
 	err = j.seek(ctx, from)
 	for first := true; errors.Is(err, errLate); first = false {
-		if !first && !sleep(ctx, resumePause) {
-			break
+		if !first {
+			if !sleep(ctx, resumePause) {
+				break
+			}
+			// The config may have been replaced.
+			if way, ok := app.state.chains.of(j.handler.site); ok {
+				j.chain = way
+			}
 		}
 		err = j.replay(ctx)
 	}
@@ -239,22 +246,20 @@ func (j *journey) replay(ctx context.Context) error {
 	l.tried = append(l.tried, j.tried...)
 
 	err := j.send(ctx, l, decision)
-	if l.status == http.StatusOK && err == nil && j.handler.carry(l, decision.request(ctx, j.server)) {
+	if l.status == http.StatusOK && err == nil && j.handler.carry(ctx, l) {
 		err = j.send(ctx, l, decision) // it knows the chosen language by now
 	}
 	if err != nil {
 		return j.next(l, err)
 	}
 	l.read()
-	direct := false
 	if v := l.verdict; v != nil {
 		if l.refused {
 			return j.next(l, errLost)
 		}
 		res.Decided(led, cluster.Work(v.Work()), time.Now())
-		direct = v.DirectPlays()
 	}
-	if !direct || res.Start != nil {
+	if !res.Direct {
 		if start == nil {
 			return errLost
 		}
@@ -265,9 +270,7 @@ func (j *journey) replay(ctx context.Context) error {
 			return j.next(l, statusError(l.status))
 		}
 	}
-	if !led.Resumed(res, time.Now()) {
-		return nil // somebody else has carried it, or it has ended
-	}
+	led.Resumed(res, time.Now()) // if not, it has ended or been carried by somebody else
 	return nil
 }
 
@@ -301,13 +304,19 @@ func (j *journey) translate(res *cluster.Resumption) (decision, start *recording
 }
 
 // send sends a recording to where the resumption goes.
-func (j *journey) send(ctx context.Context, l *Lease, rec *recording) error {
+func (j *journey) send(ctx context.Context, l *Lease, rec *recording) (err error) {
 	r := rec.request(ctx, j.server)
 	l.answer = answer{}
 	clear(l.Header())
 	l.ctx, l.request, l.probing = r.Context(), plex.Identify(r), true
 	l.server, l.attempts = nil, 0
-	err := l.attempt(r, j.chain.next)
+	defer func() {
+		// The proxy panics when an answer breaks off in the middle.
+		if recover() != nil {
+			err = errLate
+		}
+	}()
+	err = l.attempt(r, j.chain.next)
 	switch {
 	case err == nil && (l.interrupted || l.takenBack || l.status == statusClientClosed):
 		return errLate
@@ -321,6 +330,9 @@ func (j *journey) send(ctx context.Context, l *Lease, rec *recording) error {
 func (j *journey) next(l *Lease, err error) error {
 	s := l.resumption.To
 	l.resumption.Failed(j.handler.app.state.ledger, time.Now())
+	if j.mover != nil && j.mover.To != nil {
+		return errTarget
+	}
 	if s == nil {
 		if !errors.Is(err, errLost) || len(j.tried) == 0 {
 			j.tried = nil // all may be tried again
@@ -417,10 +429,13 @@ func (h *Handler) heal(l *Lease, r *http.Request, next caddyhttp.Handler, late <
 	default:
 		p = nil // another server will do
 	}
-	if p == nil {
-		if l.segment && l.held && l.status == http.StatusNotFound {
-			return errOver // nobody knows it
-		}
+	missing := l.held && l.status == http.StatusNotFound
+	switch {
+	case p == nil && missing:
+		return errOver // nobody knows it
+	case p == nil && l.segment:
+		return errLate
+	case p == nil:
 		l.shun()
 		return nil
 	}
@@ -434,12 +449,15 @@ func (h *Handler) heal(l *Lease, r *http.Request, next caddyhttp.Handler, late <
 		l.follow(p) // what went wrong was before that
 		return nil
 	}
+	if missing && led.JustResumed(p, time.Now()) {
+		return errPresent // and there is no such segment
+	}
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	j := journey{
 		chain: chain{h, next, server}, playback: p, id: l.query.Transcode,
-		missing: l.held && l.status == http.StatusNotFound,
+		missing: missing,
 	}
-	if !j.missing {
+	if !missing {
 		// Not there again: it hangs, or failed this request twice.
 		if s := l.server; s != nil && (l.takenBack || l.hasTried(s) || l.held || h.app.Mode != ModeSeparate && l.status == 0) {
 			j.tried = append(j.tried, s)
@@ -461,7 +479,9 @@ func (h *Handler) heal(l *Lease, r *http.Request, next caddyhttp.Handler, late <
 
 // follow has the request go where its playback is now.
 func (l *Lease) follow(p *cluster.Playback) {
-	l.hold.Server, _ = l.app.state.ledger.ServerOf(p)
+	s, _ := l.app.state.ledger.ServerOf(p)
+	l.hold.Server = s
+	l.tried = slices.DeleteFunc(l.tried, func(t *cluster.Server) bool { return t == s })
 	l.labels.correct(l.hold.Server, cluster.Resumed)
 }
 
@@ -473,7 +493,6 @@ func (l *Lease) startOver() {
 	l.answer = answer{first: l.first}
 	l.putBack(l.before)
 	l.server, l.attempts = nil, 0
-	l.tried = l.tried[:0]
 }
 
 // giveUp answers a request whose playback could not be resumed.

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -42,7 +44,7 @@ func self(t *testing.T) string {
 
 func TestWholeDemo(t *testing.T) {
 	var out bytes.Buffer
-	o := options{caddy: self(t), length: 8 * time.Second}
+	o := options{caddy: self(t), length: 7 * time.Second, kill: true}
 	if err := run(t.Context(), o, &plain{out: &out}); err != nil {
 		t.Error(err)
 	}
@@ -57,9 +59,14 @@ func TestWholeDemo(t *testing.T) {
 		}
 	}
 	for what, pattern := range map[string]string{
-		"nobody changes server":              `(?m)^changed server +0$`,
-		"nothing fails":                      `(?m)^errors +0$`,
-		"strangers come halfway":             `(?m)^ 0:04  5 transcodes start on plex2 past the balancer$`,
+		"nobody changes server unasked":      `(?m)^moved without need +0$`,
+		"nothing is lost":                    `(?m)^segments lost +0$`,
+		"nothing fails":                      `(?m)^other errors +0$`,
+		"strangers come":                     `(?m)^ 0:01  3 transcodes start on plex3 past the balancer$`,
+		"a server is killed halfway":         `(?m)^ 0:03  plex2 is killed, with [1-9]\d* playbacks? on it$`,
+		"its viewers watch on":               `(?m)^ 0:0[34]  .* goes on with .* on plex[13] \(plex2 died; waited `,
+		"it is shown as down":                `(?m)^ 0:05  load / weight: plex1 .*, plex2 down, plex3 `,
+		"the others have its playbacks":      `(?m)^ 0:05  load / weight: plex1 .* moved in\)`,
 		"servers are told about":             `(?m)^ 0:05  load / weight: plex1 \d`,
 		"the first come in the first second": `(?m)^ 0:00  .* plays `,
 	} {
@@ -67,8 +74,91 @@ func TestWholeDemo(t *testing.T) {
 			t.Errorf("%s: nothing matches %s", what, pattern)
 		}
 	}
+	m := regexp.MustCompile(`(?m)^playbacks moved +(\d+) of (\d+) on plex2 when it was killed(?:; (\d+) viewers? left first)?$`).FindStringSubmatch(got)
+	if m == nil {
+		t.Fatal("the summary does not say how many playbacks moved")
+	}
+	moved, _ := strconv.Atoi(m[1])
+	had, _ := strconv.Atoi(m[2])
+	left, _ := strconv.Atoi(m[3])
+	if moved == 0 || moved+left != had {
+		t.Errorf("%d of %d playbacks moved, and %d viewers left", moved, had, left)
+	}
 	if left, _ := os.ReadDir(os.TempDir()); len(left) > 0 {
 		t.Errorf("left in the folder for temporary files: %v", left)
+	}
+}
+
+func TestNobodyJumpsBackToAServerThatReturns(t *testing.T) {
+	o := options{caddy: self(t), length: 4 * time.Second, kill: true, stay: true}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	out := untilSaid{what: "jumped back", done: cancel} // as by Ctrl-C
+	if err := run(ctx, o, &plain{out: &out}); err != nil {
+		t.Error(err)
+	}
+	got := out.String()
+	t.Log(got)
+	for _, pattern := range []string{
+		`(?m)^ 0:\d\d  plex2 is killed, with [1-9]`,
+		`(?m)^ 0:\d\d  plex2 is back, with no playbacks$`,
+		`(?m)^ 0:\d\d  since plex2 is back: nobody jumped back, \d+ new playbacks? began there$`,
+		`(?m)^moved without need +0$`,
+	} {
+		if !regexp.MustCompile(pattern).MatchString(got) {
+			t.Errorf("nothing matches %s", pattern)
+		}
+	}
+}
+
+// untilSaid keeps what is written, and calls done when the words come.
+type untilSaid struct {
+	bytes.Buffer
+	what string
+	done func()
+}
+
+func (u *untilSaid) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(u.what)) {
+		u.done()
+	}
+	return u.Buffer.Write(p)
+}
+
+func TestNobodyIsKilledWithoutTheFlag(t *testing.T) {
+	var out bytes.Buffer
+	o := options{caddy: self(t), length: time.Second}
+	if err := run(t.Context(), o, &plain{out: &out}); err != nil {
+		t.Error(err)
+	}
+	if got := out.String(); strings.Contains(got, "killed") || strings.Contains(got, "playbacks moved") {
+		t.Errorf("somebody speaks of it:\n%s", got)
+	}
+}
+
+// A balancer that does not know Plex spreads the segments of one playback: a
+// demo that finds nothing wrong with that proves nothing.
+func TestDemoFailsIfSegmentsAreLost(t *testing.T) {
+	o := options{caddy: self(t), length: time.Second, kill: true}
+	defer func(was []byte) { caddyfile = was }(caddyfile)
+	caddyfile = []byte(`{
+	admin off
+	persist_config off
+	auto_https off
+}
+http://:{$PORT} {
+	bind 127.0.0.1
+	reverse_proxy {$PLEX1} {$PLEX2} {$PLEX3} {
+		lb_policy uri_hash
+	}
+}
+`)
+	var out bytes.Buffer
+	if err := run(t.Context(), o, &plain{out: &out}); err == nil {
+		t.Error("no error")
+	}
+	if !regexp.MustCompile(`(?m)^segments lost +[1-9]`).MatchString(out.String()) {
+		t.Errorf("no segment is lost:\n%s", out.String())
 	}
 }
 
@@ -90,11 +180,17 @@ func TestCaddyThatDoesNotStart(t *testing.T) {
 func full() frame {
 	f := frame{
 		elapsed: 31 * time.Second, length: time.Minute,
-		tally: tally{viewers: 34, playbacks: 44, segments: 1487, starts: map[string]int{"plex1": 20, "plex2": 14, "plex3": 10}},
+		tally: tally{
+			begin: noon, viewers: 34, playbacks: 44, segments: 1487, longest: 1240 * time.Millisecond,
+			starts: map[string]int{"plex1": 20, "plex2": 14, "plex3": 10},
+			outages: []*outage{
+				{server: "plex1", at: noon, closed: noon, back: noon.Add(time.Second), had: 1, moved: map[string]int{"plex2": 1}},
+			},
+		},
 	}
 	for i, c := range []count{{gpu: 16, copy: 4}, {gpu: 11, cpu: 1, copy: 2, direct: 2, past: 5}, {gpu: 3, copy: 1}} {
 		r := row{name: fmt.Sprintf("plex%d", i+1), weight: float64(int(4) >> i)}
-		r.look(c)
+		r.look(c, false)
 		f.servers = append(f.servers, r)
 	}
 	for i, k := range plextest.Kinds() {
@@ -107,12 +203,32 @@ func full() frame {
 	return f
 }
 
+// noon is when the evenings of these tests begin.
+var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+// killed is full, after plex3 was killed.
+func killed() frame {
+	f := full()
+	at := noon.Add(30 * time.Second)
+	f.tally.outages = append(f.tally.outages, &outage{server: "plex3", at: at, closed: at, had: 14, left: 1,
+		moved: map[string]int{"plex1": 10, "plex2": 2}})
+	f.servers[2].look(count{}, true)
+	f.latest = append(f.latest,
+		placement{at: 30 * time.Second, note: "plex3 is killed, with 14 playbacks on it", alarm: true},
+		placement{at: 31 * time.Second, client: "PlexKodiConnect", title: "Night Ferry", work: "moved", server: "plex1",
+			from: "plex3", wait: 1240 * time.Millisecond, reason: "plex3 died"},
+		placement{at: 31 * time.Second, client: "Plezy", title: "Low Tide", work: "GPU", server: "plex2",
+			reason: because("least_load"), scores: []float64{4.1, 3.25, math.Inf(1)}, chosen: 1},
+	)
+	return f
+}
+
 func TestPictureFits(t *testing.T) {
 	for _, size := range [][2]int{{80, 24}, {120, 40}, {200, 60}, {60, 20}, {30, 10}, {1, 1}} {
 		width, height := size[0], size[1]
 		var out bytes.Buffer
 		p := &picture{out: &out, glyphs: blocks, size: func() (int, int) { return width, height }}
-		f := full()
+		f := killed()
 		if err := p.tell(f.latest); err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +258,8 @@ func TestPictureSaysEverythingAt80x24(t *testing.T) {
 		"plexlb balances 34 viewers over 3 Plex servers", "0:31 of 1:00\n",
 		"= 5 of plex2's transcodes came past the balancer",
 		"6.65", "16.40", "PlexConnect", "Night Ferry", "plex2   4.10  3.25 12.34  most room\n",
-		"errors 0   changed server 0\n",
+		"moved in\n", "     2         1\n",
+		"segments 1487   lost 0   longest wait 1.24s   errors 0\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("picture lacks %q", want)
@@ -151,6 +268,27 @@ func TestPictureSaysEverythingAt80x24(t *testing.T) {
 	for _, r := range got {
 		if r > 126 {
 			t.Errorf("%q is not a letter every terminal has", r)
+		}
+	}
+}
+
+func TestPictureSaysWhichServerDiedAndWhereItsPlaybacksAre(t *testing.T) {
+	var b strings.Builder
+	for _, l := range killed().lines(79, 23, letters) {
+		b.WriteString(l.cut(79, false) + "\n")
+	}
+	got := b.String()
+	t.Log("\n" + got)
+	for _, want := range []string{
+		"over 3 Plex servers, plex3 is down ",
+		"plex3        1  killed 0:30 with 14 playbacks: 1 to move, 10 on plex1, 2 on pl",
+		"     0        10\n",
+		" 0:30  plex3 is killed, with 14 playbacks on it\n",
+		"moved  plex1  waited 1.24s       plex3 died\n",
+		"plex2   4.10  3.25  down  most room\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("picture lacks %q", want)
 		}
 	}
 }
@@ -227,6 +365,15 @@ func TestLoadOfACount(t *testing.T) {
 	}
 }
 
+func TestNothingIsDueFromAServerThatIsDown(t *testing.T) {
+	r := row{weight: 2}
+	r.look(count{gpu: 3}, false)
+	r.look(count{}, true)
+	if r.sum != 3 || r.due != 2 || !r.down {
+		t.Errorf("load %v of %v due", r.sum, r.due)
+	}
+}
+
 func TestWitnessSpeaksOnlyOfWhatItSaw(t *testing.T) {
 	before := []count{{gpu: 2}, {gpu: 1, copy: 1}}
 	for name, tc := range map[string]struct {
@@ -248,9 +395,42 @@ func TestWitnessSpeaksOnlyOfWhatItSaw(t *testing.T) {
 	}
 }
 
+func TestAServerThatIsDownIsNoBetterPlace(t *testing.T) {
+	w := &witness{}
+	for _, name := range []string{"plex1", "plex2"} {
+		w.servers = append(w.servers, &server{Server: plextest.New(plextest.Config{Name: name}), name: name, weight: 1})
+	}
+	w.servers[0].AddBypass(3)
+	score := func() placement {
+		p := placement{client: "Plezy", title: "Low Tide", work: "GPU", server: "plex1", reason: "most room"}
+		p.scores = w.after(w.before(), "plex1", gpuCost)
+		return p
+	}
+	if p := score(); !p.misplaced() {
+		t.Error("not misplaced on the fuller of two")
+	}
+	w.servers[1].down.Store(true)
+	p := score()
+	if p.misplaced() {
+		t.Error("misplaced on the only one that is up")
+	}
+	if got, want := p.sentence(), "Plezy plays Low Tide (GPU) on plex1: most room (4.00)"; got != want {
+		t.Errorf("sentence() = %q, want %q", got, want)
+	}
+	w.disturb(time.Minute)
+	w.disturb(0)
+	if score().scores != nil {
+		t.Error("the witness speaks although the balancer cannot know everything yet")
+	}
+}
+
 func TestPlacementInWords(t *testing.T) {
 	p := placement{client: "Plezy", title: "Low Tide", work: "GPU", server: "plex3", reason: because("least_load")}
 	if got, want := p.sentence(), "Plezy plays Low Tide (GPU) on plex3: most room"; got != want {
+		t.Errorf("sentence() = %q, want %q", got, want)
+	}
+	m := placement{client: "Plezy", title: "Low Tide", work: "moved", server: "plex3", from: "plex2", wait: 410 * time.Millisecond}
+	if got, want := m.sentence(), "Plezy goes on with Low Tide on plex3 (plex2 died; waited 410ms)"; got != want {
 		t.Errorf("sentence() = %q, want %q", got, want)
 	}
 	p.scores, p.chosen = []float64{3.5, 4, 3.1}, 2
@@ -264,7 +444,7 @@ func TestPlacementInWords(t *testing.T) {
 	if !p.misplaced() || !strings.HasSuffix(p.sentence(), ", misplaced") {
 		t.Error("not misplaced on the worst server")
 	}
-	for _, reason := range []string{"least_load", "pinned", "live_playback", "client_server", "adopted", "server_lost", "overflow", "", "some_new_word"} {
+	for _, reason := range []string{"least_load", "pinned", "live_playback", "client_server", "adopted", "server_lost", "resumed", "overflow", "", "some_new_word"} {
 		if got := because(reason); got == "" || strings.Contains(got, "_") {
 			t.Errorf("because(%q) = %q", reason, got)
 		}
@@ -313,7 +493,7 @@ func TestFailuresOfRequests(t *testing.T) {
 }
 
 func TestSummary(t *testing.T) {
-	s := summary{full()}
+	s := summary{killed()}
 	s.tally.judged, s.tally.misplaced, s.tally.excess = 40, 1, 0.1
 	var b strings.Builder
 	for _, l := range s.lines() {
@@ -325,7 +505,10 @@ func TestSummary(t *testing.T) {
 	got := b.String()
 	t.Log("\n" + got)
 	for _, want := range []string{
-		"plexlb after 0:31: 44 playbacks, 1487 segments", "plex2*",
+		"plexlb after 0:31: 44 playbacks, 1487 segments\n", "plex2*",
+		"segments lost       0\n", "longest wait        1.24s for a segment; players hold 5s\n",
+		"moved without need  0\n",
+		"playbacks moved     13 of 15 on plex1 when it was killed; 1 viewer left first\n",
 		"1 of 40, by up to 0.10; 4 came too close together to judge",
 	} {
 		if !strings.Contains(got, want) {

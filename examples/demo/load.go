@@ -1,8 +1,11 @@
 package main
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/plexlb/caddy-plexlb/internal/plextest"
 )
@@ -12,6 +15,18 @@ type server struct {
 	*plextest.Server
 	name   string
 	weight float64
+	down   atomic.Bool
+}
+
+// startSomewhere serves on a port that systems do not give to those who just
+// want any: it must be free still when a server comes back.
+func (s *server) startSomewhere() (err error) {
+	for range 100 {
+		if err = s.StartOn(fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // count is what a server really does, whoever asked it to.

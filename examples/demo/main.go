@@ -1,7 +1,8 @@
 // Command demo shows plexlb at work: three stand-ins for Plex Media Servers in
-// this process, a real Caddy with the Caddyfile beside this file, and some
-// thirty viewers, for a minute. It exits with 0 if every viewer got every
-// segment from one and the same server, also if Ctrl-C ended it early, else
+// this process, clones of each other, a real Caddy with the Caddyfile beside
+// this file, and some thirty viewers, for a minute. Halfway one of the servers
+// dies. It exits with 0 if every viewer got every segment all the same, and
+// changed server for no other reason, also if Ctrl-C ended it early; else
 // with 1.
 package main
 
@@ -23,7 +24,8 @@ func main() {
 	var o options
 	flag.StringVar(&o.caddy, "caddy", "bin/caddy", "a Caddy with plexlb")
 	flag.DurationVar(&o.length, "for", time.Minute, "how long to go on")
-	flag.BoolVar(&o.stay, "stay", false, "go on until Ctrl-C")
+	flag.BoolVar(&o.stay, "stay", false, "go on until Ctrl-C; the server that died comes back")
+	flag.BoolVar(&o.kill, "kill", true, "kill a server halfway")
 	flag.Parse()
 	if flag.NArg() > 0 || o.length < time.Second {
 		flag.Usage()
@@ -45,13 +47,11 @@ type options struct {
 	caddy  string // program to run
 	length time.Duration
 	stay   bool
+	kill   bool // a server, halfway
 }
 
 // token is the owner's, at all stand-ins.
 const token = "owner-token"
-
-// strangers is how many transcodes start past the balancer halfway.
-const strangers = 5
 
 // run is one demo, from the first server to the summary.
 func run(ctx context.Context, o options, s show) (err error) {
@@ -104,8 +104,11 @@ func stand() ([]*server, error) {
 		{name: "plex3", weight: 1},
 	}
 	for i, s := range servers {
-		s.Server = plextest.New(plextest.Config{Name: s.name, Token: token, Items: library, SegmentSize: 4 << 10})
-		if err := s.Start(); err != nil {
+		s.Server = plextest.New(plextest.Config{
+			Name: s.name, Token: token, Items: library, SegmentSize: 4 << 10,
+			MachineIdentifier: "clone", Database: "clone", // mode replicated is for copies only
+		})
+		if err := s.startSomewhere(); err != nil {
 			for _, started := range servers[:i] {
 				started.Close()
 			}
@@ -122,28 +125,30 @@ func play(ctx context.Context, o options, s show, servers []*server, c *caddy) (
 	a := newAudience(c.url, servers)
 	defer a.wait()
 	defer cancel()
-	a.come(ctx, o.length)
 
-	f := frame{length: o.length, stay: o.stay, url: c.url}
+	f := frame{length: o.length, stay: o.stay, kill: o.kill, url: c.url}
 	for _, s := range servers {
 		f.servers = append(f.servers, row{name: s.name, weight: s.weight})
 	}
+	if s.draw(f) != nil {
+		return summary{f}, nil // nobody looks
+	}
+	a.come(ctx, o)
 	var died error
 	ticks := time.NewTicker(100 * time.Millisecond)
 	defer ticks.Stop()
 	for n, on := 0, true; on; n++ {
 		for i, s := range servers {
-			f.servers[i].look(s.count())
+			f.servers[i].look(s.count(), s.down.Load())
 		}
 		f.elapsed = a.elapsed()
 		if n%5 == 0 {
 			f.tally = a.collect()
 		}
-		var shown error
+		shown := s.tell(a.news())
 		if n%5 == 0 {
-			shown = s.draw(f)
+			shown = errors.Join(shown, s.draw(f))
 		}
-		shown = errors.Join(shown, s.tell(a.news()))
 		select {
 		case <-ticks.C:
 			on = shown == nil && (o.stay || f.elapsed < o.length)

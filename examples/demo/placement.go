@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -18,12 +19,18 @@ type placement struct {
 	server string
 	reason string
 
-	// Load per weight of each server if the playback had gone there; nil if
-	// too much happened at once to say.
+	// Load per weight of each server if the playback had gone there, infinite
+	// for one that is down; nil if too much happened at once to say.
 	scores []float64
 	chosen int // index of server in it
 
-	note string // instead of all that
+	// Of a playback that goes on after its server died: that server, and how
+	// long the viewer waited.
+	from string
+	wait time.Duration
+
+	note  string // instead of all that
+	alarm bool   // the note is of something bad
 }
 
 // misplaced reports whether another server had more room. Servers count as
@@ -44,6 +51,9 @@ func (p placement) sentence() string {
 	if p.note != "" {
 		return p.note
 	}
+	if p.from != "" {
+		return fmt.Sprintf("%s goes on with %s on %s (%s died; waited %s)", p.client, p.title, p.server, p.from, wait(p.wait))
+	}
 	s := fmt.Sprintf("%s plays %s (%s) on %s: %s", p.client, p.title, p.work, p.server, p.reason)
 	if p.scores == nil {
 		return s
@@ -51,7 +61,7 @@ func (p placement) sentence() string {
 	s += fmt.Sprintf(" (%.2f", p.scores[p.chosen])
 	joint := ", not "
 	for i, score := range p.scores {
-		if i != p.chosen {
+		if i != p.chosen && !math.IsInf(score, 1) {
 			s += fmt.Sprintf("%s%.2f", joint, score)
 			joint = " or "
 		}
@@ -76,6 +86,8 @@ func because(reason string) string {
 		return "found there"
 	case "server_lost":
 		return "other is gone"
+	case "resumed":
+		return "carried there"
 	case "overflow":
 		return "all are full"
 	case "":

@@ -11,7 +11,7 @@ import (
 // frame is everything there is to see at one moment.
 type frame struct {
 	elapsed, length time.Duration
-	stay            bool
+	stay, kill      bool
 	url             string
 	servers         []row
 	latest          []placement // the last at the end
@@ -23,16 +23,21 @@ type row struct {
 	name   string
 	weight float64
 	count
+	down    bool
 	peak    float64 // the highest load so far
 	sum     float64 // of loads, one per look
+	due     float64 // of weights, one per look while it was up
 	visited bool    // by strangers, now or before
 }
 
 // look notes what the server does now.
-func (r *row) look(c count) {
-	r.count = c
+func (r *row) look(c count, down bool) {
+	r.count, r.down = c, down
 	r.peak = max(r.peak, c.load())
 	r.sum += c.load()
+	if !down {
+		r.due += r.weight
+	}
 	r.visited = r.visited || c.past > 0
 }
 
@@ -150,6 +155,11 @@ func (f frame) lines(width, height int, g glyphs) []line {
 
 func (f frame) title(width int) line {
 	l := line{{bold, "plexlb"}, {normal, fmt.Sprintf(" balances %d viewers over %d Plex servers", f.tally.viewers, len(f.servers))}}
+	for _, r := range f.servers {
+		if r.down {
+			l = append(l, span{red, ", " + r.name + " is down"})
+		}
+	}
 	at := clock(f.elapsed) + " of " + clock(f.length)
 	if f.stay {
 		at = clock(f.elapsed) + ", Ctrl-C ends"
@@ -166,17 +176,27 @@ func clock(d time.Duration) string {
 // table is one line per server, and one that explains what came past the
 // balancer.
 func (f frame) table(width int, g glyphs) []line {
-	const rest = len("plex1   weight  ") + len(" 99.99   load  GPU  CPU  copy  direct")
-	w := width - rest
-	out := []line{{{bold, fmt.Sprintf("%-6s  %6s  %-*s  %5s  %3s  %3s  %4s  %6s",
-		"server", "weight", w+6, "load / weight", "load", "GPU", "CPU", "copy", "direct")}}}
+	const rest = len("plex1   weight  ") + len(" 99.99   load  GPU  CPU  copy  direct  moved in")
+	w := max(width-rest, len("load / weight")-6)
+	out := []line{{{bold, fmt.Sprintf("%-6s  %6s  %-*s  %5s  %3s  %3s  %4s  %6s  %8s",
+		"server", "weight", w+6, "load / weight", "load", "GPU", "CPU", "copy", "direct", "moved in")}}}
 	past := ""
 	for _, r := range f.servers {
+		if o := f.tally.down(r.name); o != nil {
+			out = append(out, append(text("%-6s  %6g  ", r.name, r.weight),
+				span{red, "killed " + clock(o.at.Sub(f.tally.begin))}, span{normal, " " + o.String()}))
+			continue
+		}
 		stranger := min(float64(r.past)*gpuCost, r.load())
 		l := text("%-6s  %6g  ", r.name, r.weight)
 		l = append(l, g.bar(w, (r.load()-stranger)/r.weight, stranger/r.weight, f.scale())...)
-		l = append(l, text(" %5.2f  %5.2f  %3d  %3d  %4d  %6d", r.perWeight(), r.load(), r.gpu, r.cpu, r.copy, r.direct)...)
-		out = append(out, l)
+		l = append(l, text(" %5.2f  %5.2f  %3d  %3d  %4d  %6d  ", r.perWeight(), r.load(), r.gpu, r.cpu, r.copy, r.direct)...)
+		in := f.tally.movedTo(r.name)
+		s := span{normal, fmt.Sprintf("%8d", in)}
+		if in > 0 {
+			s.style = yellow
+		}
+		out = append(out, append(l, s))
 		if r.past > 0 {
 			past = fmt.Sprintf(" %d of %s's transcodes came past the balancer", r.past, r.name)
 		}
@@ -207,16 +227,28 @@ func (f frame) placements(width, height int) []line {
 	for _, p := range list {
 		l := text("%5s  ", clock(p.at))
 		if p.note != "" {
-			out = append(out, append(l, span{yellow, p.note}))
+			s := span{yellow, p.note}
+			if p.alarm {
+				s.style = red
+			}
+			out = append(out, append(l, s))
 			continue
 		}
 		l = append(l, text("%-15s %-*.*s %-6s ", p.client, w, w, p.title, p.work)...)
+		if p.from != "" {
+			waited := "waited " + wait(p.wait)
+			out = append(out, append(l, span{yellow, fmt.Sprintf("%-6s", p.server)},
+				text(" %-*s  %s", scores-1, waited, p.reason)[0]))
+			continue
+		}
 		l = append(l, span{green, fmt.Sprintf("%-6s", p.server)})
 		for i, r := range f.servers {
 			s := span{normal, strings.Repeat(" ", len(r.name)+1)}
 			if p.scores != nil {
 				s = span{faint, fmt.Sprintf(" %*.2f", len(r.name), p.scores[i])}
 				switch {
+				case math.IsInf(p.scores[i], 1):
+					s.text = fmt.Sprintf(" %*s", len(r.name), "down")
 				case i == p.chosen && p.misplaced():
 					s.style = yellow
 				case i == p.chosen:
@@ -236,9 +268,10 @@ func (f frame) placements(width, height int) []line {
 // totals is the last line.
 func (f frame) totals() line {
 	t := f.tally
-	l := text("viewers %d   playbacks %d   segments %d   ", t.viewers, t.playbacks, t.segments)
-	l = append(l, span{alarm(t.errors), fmt.Sprintf("errors %d", t.errors)}, span{normal, "   "})
-	return append(l, span{alarm(t.moved), fmt.Sprintf("changed server %d", t.moved)})
+	l := text("playbacks %d   segments %d   ", t.playbacks, t.segments)
+	l = append(l, span{alarm(t.lost), fmt.Sprintf("lost %d", t.lost)})
+	l = append(l, text("   longest wait %s   ", wait(t.longest))...)
+	return append(l, span{alarm(t.errors + t.strayed), fmt.Sprintf("errors %d", t.errors+t.strayed)})
 }
 
 // alarm is the style of a number that should be zero.
@@ -257,7 +290,15 @@ func (f frame) compact() string {
 		if i > 0 {
 			b.WriteString(",")
 		}
-		fmt.Fprintf(&b, " %s %.2f (%s)", r.name, r.perWeight(), r.count)
+		if o := f.tally.down(r.name); o != nil {
+			fmt.Fprintf(&b, " %s down", r.name)
+			continue
+		}
+		fmt.Fprintf(&b, " %s %.2f (%s", r.name, r.perWeight(), r.count)
+		if n := f.tally.movedTo(r.name); n > 0 {
+			fmt.Fprintf(&b, "; %d moved in", n)
+		}
+		b.WriteString(")")
 	}
 	return b.String()
 }

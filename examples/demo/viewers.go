@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -12,9 +14,10 @@ import (
 )
 
 const (
-	seats = 30              // viewers at any time
-	burst = 2 * time.Second // in which the first ones come
-	extra = 6               // viewers who come after the strangers
+	seats     = 30              // viewers at any time
+	burst     = 2 * time.Second // in which the first ones come
+	strangers = 3               // transcodes that start past the balancer
+	extra     = 6               // viewers who come after them
 )
 
 // library is what there is to watch, on every server: the numbers are those
@@ -68,12 +71,13 @@ type audience struct {
 }
 
 func newAudience(url string, servers []*server) *audience {
+	begin := time.Now()
 	return &audience{
 		url:     url,
 		witness: &witness{servers: servers},
-		begin:   time.Now(),
+		begin:   begin,
 		here:    make(map[*plextest.Viewer]*guest),
-		tally:   tally{starts: make(map[string]int)},
+		tally:   tally{begin: begin, starts: make(map[string]int)},
 	}
 }
 
@@ -82,10 +86,15 @@ func (a *audience) elapsed() time.Duration { return time.Since(a.begin) }
 // wait returns when all have left.
 func (a *audience) wait() { a.all.Wait() }
 
+// scaled is a part of the evening, which is stretched or squeezed from a minute
+// to its length.
+func (o options) scaled(seconds float64) time.Duration {
+	return time.Duration(seconds / 60 * float64(o.length))
+}
+
 // come lets the viewers arrive. They leave and others follow until ctx ends.
-// Their evening is stretched or squeezed to length.
-func (a *audience) come(ctx context.Context, length time.Duration) {
-	scaled := func(seconds float64) time.Duration { return time.Duration(seconds / 60 * float64(length)) }
+func (a *audience) come(ctx context.Context, o options) {
+	scaled := o.scaled
 	for i := range seats {
 		a.all.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(i), 1))
@@ -97,21 +106,21 @@ func (a *audience) come(ctx context.Context, length time.Duration) {
 		})
 	}
 	a.all.Go(func() {
-		for sleep(ctx, length/2) {
-			a.bypass(ctx, a.witness.servers[1], scaled)
-			if !sleep(ctx, time.Until(a.begin.Add(a.elapsed().Truncate(length)+length))) {
-				return
-			}
+		for round := time.Duration(0); sleep(ctx, time.Until(a.begin.Add(round+scaled(10)))); round += o.length {
+			a.bypass(ctx, a.witness.servers[2], scaled)
 		}
 	})
+	if o.kill {
+		a.all.Go(func() { a.outages(ctx, o, a.witness.servers[1]) })
+	}
 }
 
 // bypass has people watch on one server directly for a while, and more viewers
 // come to us while they do.
 func (a *audience) bypass(ctx context.Context, s *server, scaled func(float64) time.Duration) {
-	a.witness.disturb()
+	a.witness.disturb(settling)
 	ids := s.AddBypass(strangers)
-	a.tell(fmt.Sprintf("%d transcodes start on %s past the balancer", strangers, s.name))
+	a.tell(fmt.Sprintf("%d transcodes start on %s past the balancer", strangers, s.name), false)
 	if !sleep(ctx, settling) {
 		return
 	}
@@ -124,9 +133,9 @@ func (a *audience) bypass(ctx context.Context, s *server, scaled func(float64) t
 	if !sleep(ctx, scaled(12)) {
 		return
 	}
-	a.witness.disturb()
+	a.witness.disturb(settling)
 	s.EndBypass(ids...)
-	a.tell(fmt.Sprintf("the %d transcodes past the balancer end", strangers))
+	a.tell(fmt.Sprintf("the %d transcodes past the balancer end", strangers), false)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
@@ -154,20 +163,22 @@ func (a *audience) watch(ctx context.Context, first bool, d time.Duration) {
 		}
 	}
 	v := plextest.NewViewer(kind, a.url, token, pick(kind, n), uint64(n))
-	g := &guest{name: clients[kind] + ", " + titleOf(v.Item)}
+	g := &guest{client: clients[kind], title: titleOf(v.Item), stream: kind == plextest.MusicHTTP}
 	a.mu.Lock()
 	a.here[v] = g
 	a.mu.Unlock()
 	err := a.sit(ctx, v, d)
+	left := time.Now()
 	v.Close()
+	if ctx.Err() != nil {
+		err = nil // all leave
+	}
 
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.tally.read(v, g)
+	a.tally.leave(g, left, err)
 	delete(a.here, v)
-	if err != nil && ctx.Err() == nil && !g.failed {
-		a.tally.complain(g.name + ": " + err.Error())
-	}
 }
 
 // sit starts, watches for d and stops. The end of ctx makes the viewer vanish.
@@ -232,18 +243,19 @@ func (a *audience) placed(p placement) {
 	a.tally.place(p)
 }
 
-func (a *audience) tell(note string) {
+func (a *audience) tell(note string, alarm bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.fresh = append(a.fresh, placement{at: a.elapsed(), note: note})
+	a.fresh = append(a.fresh, placement{at: a.elapsed(), note: note, alarm: alarm})
 }
 
 // news returns what happened since the last call.
 func (a *audience) news() []placement {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	fresh := a.fresh
-	a.fresh = nil
+	fresh := append(a.fresh, a.tally.fresh...)
+	a.fresh, a.tally.fresh = nil, nil
+	slices.SortStableFunc(fresh, func(p, q placement) int { return cmp.Compare(p.at, q.at) })
 	return fresh
 }
 

@@ -1,13 +1,22 @@
 package main
 
 import (
+	"math"
 	"sync"
 	"time"
 )
 
-// settling is how long the balancer may take to hear of transcodes that start
-// or end past it.
-const settling = 2 * time.Second
+const (
+	// settling is how long the balancer may take to hear of transcodes that
+	// start or end past it.
+	settling = 2 * time.Second
+
+	// recovery is how long it may take until all playbacks of a server that
+	// died are reported elsewhere, and slowStart how long a server that comes
+	// back is given less than its weight.
+	recovery  = 6 * time.Second
+	slowStart = 30 * time.Second
+)
 
 // witness looks at the servers just before and after each start, to say where
 // it should have gone. It only speaks about starts that nothing else came
@@ -63,16 +72,22 @@ func (w *witness) after(l look, on string, cost float64) []float64 {
 	scores := make([]float64, len(w.servers))
 	for i, s := range w.servers {
 		scores[i] = (l.before[i].load() + cost) / s.weight
+		if s.down.Load() {
+			scores[i] = math.Inf(1)
+		}
 	}
 	return scores
 }
 
-// disturb is called when something happens past the balancer.
-func (w *witness) disturb() {
+// disturb is called when something happens of which the balancer hears within
+// that time.
+func (w *witness) disturb(within time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.turn++
-	w.quiet = time.Now().Add(settling)
+	if t := time.Now().Add(within); t.After(w.quiet) {
+		w.quiet = t
+	}
 }
 
 func (w *witness) index(name string) int {

@@ -63,7 +63,9 @@ type Playback struct {
 	gone    bool // struck out of the ledger
 	lost    bool // ended because it could not be carried
 	kept    *kept
-	resumed uint64 // the ledger's count when it last was
+
+	resumed   uint64 // the ledger's count when it last was resumed
+	resumedAt time.Duration
 }
 
 func (p *Playback) base() *entry { return &p.entry }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"slices"
 	"time"
 )
 
@@ -84,6 +85,10 @@ type Resumption struct {
 	// Transcode is the id under which it goes on; empty for direct play.
 	Transcode string
 
+	// Direct says that the client plays the file as it is: there is a decision
+	// and no start.
+	Direct bool
+
 	// From is where it was, and To where it goes on: chosen by Choose.
 	From, To *Server
 
@@ -129,6 +134,13 @@ func (l *Ledger) ResumedSince(p *Playback, count uint64) bool {
 	return p.resumed > count
 }
 
+// JustResumed reports whether a playback was resumed in the last seconds.
+func (l *Ledger) JustResumed(p *Playback, now time.Time) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return p.resumedAt != 0 && l.since(now)-p.resumedAt < 5*time.Second
+}
+
 // Begun reports whether the playback's start passed through here, rather than
 // through another balancer, or not yet.
 func (l *Ledger) Begun(p *Playback) bool {
@@ -142,7 +154,7 @@ func (l *Ledger) Begun(p *Playback) bool {
 func (l *Ledger) Resume(p *Playback, transcode string) *Resumption {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if p.gone || p.endedAt != 0 {
+	if p.gone || p.endedAt != 0 || l.replaced(p) {
 		return nil
 	}
 	r := &Resumption{
@@ -151,8 +163,21 @@ func (l *Ledger) Resume(p *Playback, transcode string) *Resumption {
 	}
 	if p.kept != nil {
 		r.Decision, r.Start = p.kept.decision, p.kept.start
+		r.Direct = r.Start == nil && p.decided && p.job.work == None
 	}
 	return r
+}
+
+// replaced reports whether the playback's device plays something else by now,
+// which it has begun past here or through another balancer: resuming this one
+// would end that [P §4.4].
+func (l *Ledger) replaced(p *Playback) bool {
+	if p.ids.Client == "" {
+		return false
+	}
+	j := l.strangers.byClient[p.ids.Client]
+	return j != nil && j.state == Confirmed && j.work != None && j.at > max(p.placed, p.begun) &&
+		j.id != p.ids.Transcode && !slices.Contains(p.older, j.id)
 }
 
 // Choose finds the server to go on with: the present one if it can be used,
@@ -242,7 +267,7 @@ func (l *Ledger) Resumed(r *Resumption, now time.Time) bool {
 	}
 	r.To.failures = nil
 	p.touch(at)
-	p.resumed = l.resumptions.Add(1)
+	p.resumed, p.resumedAt = l.resumptions.Add(1), at
 	if p.server == r.To {
 		if !p.job.counts() {
 			l.reserve(p, r.work, at)
