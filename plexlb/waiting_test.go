@@ -1,0 +1,121 @@
+package plexlb
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/plexlb/caddy-plexlb/internal/cluster"
+	"github.com/plexlb/caddy-plexlb/internal/plex"
+)
+
+func waitingApp(tb testing.TB) *App {
+	st, err := loadState()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = releaseState() })
+	return &App{Mode: ModeReplicated, state: st}
+}
+
+// Those that wait for a server that hangs are taken back, whoever else waits
+// or leaves at the time; segments in the middle as well, other answers not.
+func TestTakeBack(t *testing.T) {
+	app := waitingApp(t)
+	upstream := func(addr string) *reverseproxy.Upstream {
+		return &reverseproxy.Upstream{Host: new(reverseproxy.Host), Dial: addr}
+	}
+	hangs, works := upstream("hangs:1"), upstream("works:1")
+	type request struct {
+		upstream *reverseproxy.Upstream
+		kind     plex.Kind
+		status   int // answered with, before
+		back     bool
+	}
+	var wg sync.WaitGroup
+	ready, done := make(chan struct{}), make(chan struct{})
+	for _, tc := range slices.Repeat([]request{
+		{hangs, plex.Segment, 0, true},
+		{hangs, plex.Segment, 200, true},
+		{hangs, plex.Part, 0, true},
+		{hangs, plex.Part, 206, false},
+		{hangs, plex.Local, 101, false},
+		{works, plex.Segment, 0, false},
+		{works, plex.Part, 0, false},
+	}, 50) {
+		wg.Go(func() {
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			l := takeLease(app, httptest.NewRecorder())
+			defer l.end()
+			l.ctx, l.request.Kind, l.returned = r.Context(), tc.kind, true
+			_ = l.attempt(r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+				if !l.Go(nil, tc.upstream) {
+					t.Error("it is not available")
+				}
+				if tc.status != 0 {
+					w.WriteHeader(tc.status)
+				}
+				ready <- struct{}{}
+				select {
+				case <-r.Context().Done():
+				case <-done:
+				}
+				return nil
+			}))
+			if l.takenBack != tc.back {
+				t.Errorf("%+v: taken back %v", tc, l.takenBack)
+			}
+		})
+	}
+	for range 350 {
+		<-ready
+	}
+	app.state.waiting.takeBack("hangs:1")
+	close(done)
+	wg.Wait()
+	for i := range app.state.waiting.shards {
+		if app.state.waiting.shards[i].head != nil {
+			t.Error("somebody still waits")
+		}
+	}
+}
+
+// What it costs a request that it can be taken back: all that comes on top of
+// finding its server.
+func BenchmarkAttempt(b *testing.B) {
+	app := waitingApp(b)
+	u := &reverseproxy.Upstream{Host: new(reverseproxy.Host), Dial: "a:1"}
+	s := app.state.ledger.Admit("a:1", time.Now())
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for range 6 { // as deep as a server's
+		ctx = context.WithValue(ctx, new(int), 0)
+	}
+	r := httptest.NewRequest(http.MethodGet, "/", nil).WithContext(ctx)
+	header := http.Header{"Server": {"Caddy"}, "Alt-Svc": {"h3"}}
+	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+		LeaseOf(w).Go(s, u)
+		return nil
+	})
+	for name, attempt := range map[string]func(l *Lease) error{
+		"armed": func(l *Lease) error { return l.attempt(r, next) },
+		"bare":  func(l *Lease) error { return next.ServeHTTP(l, r) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				l := takeLease(app, &probe{header: header})
+				l.segment, l.hold = true, cluster.Hold{Server: s}
+				_ = attempt(l)
+				l.endSegment()
+			}
+		})
+	}
+}
