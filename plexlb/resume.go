@@ -114,6 +114,7 @@ type journey struct {
 	missing  bool              // its server says that it does not have it
 	tried    []*cluster.Server // which are no use
 	mover    *cluster.Mover    // set when an operator wants it elsewhere
+	cause    cluster.Cause     // else why it is made
 }
 
 // resume has the journey made, by this request or by another, and waits for it.
@@ -211,7 +212,7 @@ func (j *journey) seek(ctx context.Context, from *cluster.Server) error {
 		case found.server == from:
 			return errPresent
 		case found.server != nil:
-			app.state.ledger.Found(j.playback, found.server, j.id, found.work, time.Now())
+			app.state.ledger.FoundAfter(j.cause, j.playback, found.server, j.id, found.work, time.Now())
 			return nil
 		}
 		// What was started through another balancer may not be listed yet
@@ -234,6 +235,9 @@ func (j *journey) replay(ctx context.Context) error {
 	}
 	if res == nil {
 		return errOver
+	}
+	if j.mover == nil {
+		res.Cause = j.cause
 	}
 	decision, start := j.translate(res)
 	if decision == nil {
@@ -455,7 +459,7 @@ func (h *Handler) heal(l *Lease, r *http.Request, next caddyhttp.Handler, late <
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	j := journey{
 		chain: chain{h, next, server}, playback: p, id: l.query.Transcode,
-		missing: missing,
+		missing: missing, cause: l.cause(missing),
 	}
 	if !missing {
 		// Not there again: it hangs, or failed this request twice.
@@ -475,6 +479,19 @@ func (h *Handler) heal(l *Lease, r *http.Request, next caddyhttp.Handler, late <
 		l.follow(p)
 	}
 	return err
+}
+
+// cause is why the request's playback has to be resumed.
+func (l *Lease) cause(missing bool) cluster.Cause {
+	switch {
+	case missing:
+		return cluster.LostSession
+	case l.takenBack:
+		return cluster.Hung
+	case l.held:
+		return cluster.Refused
+	}
+	return cluster.LostServer
 }
 
 // follow has the request go where its playback is now.

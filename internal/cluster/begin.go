@@ -83,11 +83,16 @@ func (l *Ledger) move(p *Playback, q *Query, h *Hold, c *Client, set *Settings, 
 	if p.job.state == Reserved && out(candidates, p.server) == Tried {
 		l.leave(&p.job, Reserved, now+failedHold, now) // failing fast must not look idle
 	}
-	if p.begun != 0 {
+	if p.begun != 0 || p.job.state == Confirmed {
 		l.abandon(p.server, p.ids.Transcode, now)
 	}
-	l.pin(p, candidates[i].Server)
+	cause := LostServer
+	if q.Role == Start && out(candidates, p.server) == Tried {
+		cause = Refused
+	}
 	p.moves++
+	p.noteMove(p.server, candidates[i].Server, cause, now)
+	l.pin(p, candidates[i].Server)
 	if own := p.client; own != nil && own.server != nil {
 		own.stayOn(p.server)
 	}

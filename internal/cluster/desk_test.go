@@ -211,14 +211,21 @@ func check(tb testing.TB, l *Ledger) {
 		}
 	}
 	playbacks, clients := make(map[*Playback]bool), make(map[*Client]bool)
+	keeps := 0
 	for i, m := range l.playbacks.members {
 		playbacks[m.owner] = true
+		if k := m.owner.kept; k != nil {
+			keeps += size(k.decision) + size(k.start)
+		}
 		if m.owner.gone || int(m.owner.place) != i || m.owner.holds.Load() < 0 {
 			tb.Errorf("playback %v: gone %v, at %d not %d, %d holds", m.owner.ids, m.owner.gone, m.owner.place, i, m.owner.holds.Load())
 		}
 		if id := m.owner.ids.Transcode; id != "" && l.transcodes.get(id) != m.owner {
 			tb.Errorf("transcode %q does not lead to its playback", id)
 		}
+	}
+	if l.keeps != keeps {
+		tb.Errorf("%d bytes are kept, counted as %d", keeps, l.keeps)
 	}
 	for i, m := range l.clients.members {
 		clients[m.owner] = true
@@ -291,6 +298,9 @@ func empty(tb testing.TB, l *Ledger) {
 	playbacks, clients := l.Len()
 	if playbacks+clients+n > 0 {
 		tb.Errorf("%d playbacks, %d clients and %d entries are left", playbacks, clients, n)
+	}
+	if l.keeps > 0 {
+		tb.Errorf("%d bytes are kept for nobody", l.keeps)
 	}
 }
 

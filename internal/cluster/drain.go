@@ -26,6 +26,7 @@ type Mover struct {
 	ID       string // by which to speak of it
 	From, To *Server
 	playback *Playback
+	cause    Cause
 }
 
 // Move begins to carry a playback while its present server still works: to
@@ -36,7 +37,7 @@ func (l *Ledger) Move(m Mover) *Resumption {
 	if r == nil || r.From != m.From || r.From == m.To {
 		return nil
 	}
-	r.target, r.leave = m.To, true
+	r.target, r.leave, r.Cause = m.To, true, m.cause
 	return r
 }
 
@@ -52,11 +53,11 @@ func (l *Ledger) Mover(id string, to *Server) (m Mover, ok bool) {
 	if p == nil || p.gone || p.endedAt != 0 {
 		return m, false
 	}
-	return p.mover(to), true
+	return p.mover(to, Ordered), true
 }
 
-func (p *Playback) mover(to *Server) Mover {
-	return Mover{ID: cmp.Or(p.ids.Name(), p.ids.Client), From: p.server, To: to, playback: p}
+func (p *Playback) mover(to *Server, cause Cause) Mover {
+	return Mover{ID: cmp.Or(p.ids.Name(), p.ids.Client), From: p.server, To: to, playback: p, cause: cause}
 }
 
 // movable reports whether there is something to resume the playback from.
@@ -89,7 +90,7 @@ func (l *Ledger) Due(now time.Time) (list []Mover) {
 	}
 	for _, m := range l.playbacks.members {
 		if p := m.owner; p.server.empty != 0 && p.server.empty <= at && p.movable() {
-			list = append(list, p.mover(nil))
+			list = append(list, p.mover(nil, Drained))
 		}
 	}
 	return list
@@ -152,7 +153,7 @@ func (l *Ledger) Rebalance(now time.Time) (plan []Mover) {
 			cost := set.Costs.Of(Work(w))
 			var to *seat
 			for _, st := range seats {
-				if st == from || st.server.draining || Work(w) >= CPU && st.room <= 0 {
+				if st == from || st.server.draining || st.server.shunned(at) || Work(w) >= CPU && st.room <= 0 {
 					continue
 				}
 				if to == nil || fill(st, cost) < fill(to, cost) {
@@ -172,8 +173,11 @@ func (l *Ledger) Rebalance(now time.Time) (plan []Mover) {
 		}
 		list := from.playbacks[which]
 		last := len(list) - 1
-		plan = append(plan, list[last].mover(best.server))
+		m := list[last].mover(best.server, Rebalanced)
+		m.From = from.server
+		plan = append(plan, m)
 		from.playbacks[which] = list[:last]
+		best.playbacks[which] = slices.Insert(best.playbacks[which], 0, list[last]) // which may have to go on
 		cost := set.Costs.Of(which)
 		from.load -= cost
 		best.load += cost

@@ -12,9 +12,12 @@ import (
 // Whatever happens in whatever order, the books balance; and two ledgers that
 // are told the same agree.
 func TestBooksBalanceWhateverHappens(t *testing.T) {
-	steps := 4_000
-	if testing.Short() {
+	steps := 6_000
+	switch {
+	case testing.Short():
 		steps = 500
+	case raceEnabled:
+		steps = 3_000 // all of it is one goroutine's
 	}
 	for _, replicated := range []bool{false, true} {
 		for seed := range uint64(6) {
@@ -28,6 +31,7 @@ func TestBooksBalanceWhateverHappens(t *testing.T) {
 						t.Fatalf("step %d: one says %q, the other %q", i, said, also)
 					}
 					check(t, one.l)
+					one.recount()
 					playbacks, clients := one.l.Len()
 					if most := 30 + len(one.open); playbacks > most || clients > most {
 						t.Errorf("%d playbacks and %d clients are remembered", playbacks, clients)
@@ -39,7 +43,11 @@ func TestBooksBalanceWhateverHappens(t *testing.T) {
 				if !reflect.DeepEqual(views(one), views(other)) {
 					t.Error("the ledgers differ in the end")
 				}
-				// All requests end and nobody comes back.
+				if counts := one.l.Totals(); steps == 6_000 && (replicated && counts.Moved < 30 || counts.Lost < 5) {
+					t.Errorf("little happened: %+v", counts)
+				}
+				// All requests end and nobody comes back; resumptions are
+				// abandoned where they are.
 				one.settleAll()
 				for range 60 {
 					one.now = one.now.Add(time.Minute)
@@ -51,6 +59,10 @@ func TestBooksBalanceWhateverHappens(t *testing.T) {
 				}
 				one.now = one.now.Add(time.Minute)
 				one.l.Tick(one.now)
+				if left := one.l.Orphans(one.now); len(left) > 0 {
+					t.Errorf("%v is to be stopped after an hour", left)
+				}
+				one.recount()
 				empty(t, one.l)
 			})
 		}
@@ -64,10 +76,11 @@ func TestBooksBalanceWhenAllHappensAtOnce(t *testing.T) {
 			now := time.Now()
 			set := Settings{Replicated: replicated, Primary: "a", MaxPlaybacks: 30}
 			first := newWalk(t, 0, set, now)
+			first.crowd = true
 			var wg sync.WaitGroup
 			for i := range uint64(8) {
 				w := newWalk(t, i, set, now)
-				w.l = first.l
+				w.l, w.crowd = first.l, true
 				wg.Go(func() {
 					for range 1_000 {
 						w.step()
@@ -102,20 +115,26 @@ func views(w *walk) any {
 		names = append(names, v)
 	}
 	for _, p := range w.l.Playbacks() {
-		p.Why.Chosen, p.Why.Table = nil, nil
-		names = append(names, p)
+		names = append(names, []any{
+			p.IDs, p.Item, p.Title, p.Server, p.Work, p.State, p.Confirmed, p.Placed, p.Seen,
+			p.Ended, p.Lost, p.Moves, p.Why.Reason, p.Why.At,
+		}) // without pointers to servers, which are each ledger's own
 	}
 	return names
 }
 
 // walk does one random thing after the other.
 type walk struct {
-	rng  *rand.Rand
-	l    *Ledger
-	set  Settings
-	now  time.Time
-	open []pendingRequest
-	cfg  []ServerSettings
+	testing.TB
+	rng      *rand.Rand
+	l        *Ledger
+	set      Settings
+	now      time.Time
+	open     []pendingRequest
+	journeys []*Resumption // under way
+	held     []*Playback   // of some requests and journeys, over by now or not
+	cfg      []ServerSettings
+	crowd    bool // others walk through the same ledger
 }
 
 type pendingRequest struct {
@@ -124,7 +143,7 @@ type pendingRequest struct {
 }
 
 func newWalk(t *testing.T, seed uint64, set Settings, now time.Time) *walk {
-	w := &walk{rng: rand.New(rand.NewPCG(seed, 7)), l: NewLedger(now), set: set, now: now, cfg: named(4, 2, 1)}
+	w := &walk{TB: t, rng: rand.New(rand.NewPCG(seed, 7)), l: NewLedger(now), set: set, now: now, cfg: named(4, 2, 1)}
 	w.cfg[1].MaxTranscodes = 3
 	w.l.Configure(set, w.cfg, now)
 	return w
@@ -224,7 +243,9 @@ func (w *walk) step() string {
 	r := w.rng
 	w.now = w.now.Add(time.Duration(r.IntN(3000)) * time.Millisecond)
 	w.l.Now(w.now)
-	switch n := r.IntN(100); {
+	switch n := r.IntN(160); {
+	case n >= 100:
+		return w.carry()
 	case n < 45:
 		q := w.query()
 		h := w.l.Find(&q, w.now)
@@ -299,4 +320,207 @@ func (w *walk) step() string {
 	}
 	w.l.Tick(w.now)
 	return "tick"
+}
+
+// playback is one that can be resumed, or could be, and an id of it; nil if
+// none comes to mind.
+func (w *walk) playback() (*Playback, string) {
+	if w.rng.IntN(5) == 0 && len(w.held) > 0 {
+		return w.held[w.rng.IntN(len(w.held))], ""
+	}
+	id := fmt.Sprint("t", w.rng.IntN(60))
+	for range 20 {
+		if p := w.l.PlaybackOf(id); p != nil {
+			w.hold(p)
+			return p, id
+		}
+		id = fmt.Sprint("t", w.rng.IntN(60))
+	}
+	return nil, ""
+}
+
+// hold remembers a playback beyond its end, as a slow request does.
+func (w *walk) hold(p *Playback) {
+	if w.held = append(w.held, p); len(w.held) > 20 {
+		w.held = w.held[1:]
+	}
+}
+
+func (w *walk) setOut(r *Resumption) string {
+	if r == nil {
+		return " which is not possible"
+	}
+	if w.journeys = append(w.journeys, r); len(w.journeys) > 8 {
+		w.journeys = w.journeys[1:] // that one is given up in the middle
+	}
+	return fmt.Sprint(" from ", r.From.Name(), " as ", r.Transcode)
+}
+
+// carry does something about a playback's being carried.
+func (w *walk) carry() string {
+	r := w.rng
+	switch n := r.IntN(60); {
+	case n < 8 && len(w.open) > 0:
+		h := &w.open[r.IntN(len(w.open))].h
+		if h.playback != nil {
+			w.hold(h.playback)
+		}
+		// Large ones, so that some fall out.
+		w.l.Keep(h, r.IntN(2) == 0, memo(r.IntN(maxKept/10)))
+		return fmt.Sprint("keep ", w.l.keepsNow())
+	case n < 20:
+		p, id := w.playback()
+		if p == nil {
+			return "nothing to resume"
+		}
+		return "resume " + id + w.setOut(w.l.Resume(p, id))
+	case n < 24:
+		var to *Server
+		if r.IntN(2) == 0 {
+			to = w.server()
+		}
+		_, id := w.playback()
+		if r.IntN(4) == 0 {
+			id = fmt.Sprint("s", r.IntN(60))
+		}
+		m, ok := w.l.Mover(id, to)
+		if !ok {
+			return "nothing to move"
+		}
+		return "move " + m.ID + w.setOut(w.l.Move(m))
+	case n < 50:
+		if len(w.journeys) == 0 {
+			return "nobody is on the way"
+		}
+		return w.goOn(r.IntN(len(w.journeys)))
+	case n < 51:
+		p, _ := w.playback()
+		return fmt.Sprint("lose ", p != nil && w.l.Lose(p, w.now))
+	case n < 52:
+		p, id := w.playback()
+		if p == nil || id == "" {
+			return "nothing to find"
+		}
+		s := w.server()
+		w.l.Found(p, s, id, Work(1+r.IntN(3)), w.now)
+		return "found " + id + " on " + s.Name()
+	case n < 53:
+		s := w.server()
+		w.l.Empty(s, w.now.Add(time.Duration(r.IntN(30))*time.Second))
+		return "empty " + s.Name()
+	case n < 55:
+		said := "due"
+		for _, m := range w.l.Due(w.now) {
+			said += " " + m.ID
+			if r.IntN(2) == 0 {
+				said += w.setOut(w.l.Move(m))
+			}
+		}
+		return said
+	case n < 57:
+		said := "rebalance"
+		for _, m := range w.l.Rebalance(w.now) {
+			said += fmt.Sprint(" ", m.ID, " to ", m.To.Name())
+			if r.IntN(2) == 0 {
+				said += w.setOut(w.l.Move(m))
+			}
+		}
+		return said
+	}
+	said := "orphans"
+	asked := make(map[*Server]bool)
+	for _, o := range w.l.Orphans(w.now) {
+		said += fmt.Sprint(" ", o.Transcode, " of ", o.Server.Name())
+		if asked[o.Server] {
+			w.Errorf("%s is to stop two at once", o.Server.Name())
+		}
+		asked[o.Server] = true
+	}
+	return said
+}
+
+// goOn brings a journey a step further, or to its end.
+func (w *walk) goOn(i int) string {
+	r := w.rng
+	j := w.journeys[i]
+	p := j.playback
+	switch n := r.IntN(10); {
+	case n == 0:
+		w.journeys = append(w.journeys[:i], w.journeys[i+1:]...)
+		return "give up"
+	case j.To == nil || n < 2:
+		was, _ := w.l.ServerOf(p)
+		pool := w.pool(&Hold{Server: j.To})
+		at, reason := w.l.Choose(j, pool, w.now)
+		if now, _ := w.l.ServerOf(p); now != was && now.addr != was.addr && !w.crowd {
+			w.Errorf("it is on %s before it is resumed, and was on %s", now.Name(), was.Name())
+		}
+		if at < 0 {
+			if j.To != nil {
+				w.Errorf("nothing is chosen, and %s as well", j.To.Name())
+			}
+			return fmt.Sprint("choose nothing ", reason)
+		}
+		switch {
+		case j.To != pool[at].Server:
+			w.Errorf("%s is chosen, and %s", pool[at].Server.Name(), j.To.Name())
+		case pool[at].Out != In:
+			w.Errorf("%s is chosen, which is %v", j.To.Name(), pool[at].Out)
+		case !w.set.Replicated && j.To.addr != was.addr && !w.crowd:
+			w.Errorf("%s is chosen, and ids differ", j.To.Name())
+		case j.leave && reason == Pinned, j.target != nil && j.To != j.target:
+			w.Errorf("%s is chosen, where it is not to be", j.To.Name())
+		}
+		return fmt.Sprint("choose ", j.To.Name(), reason)
+	case n < 3:
+		j.Decided(w.l, Work(r.IntN(4)), w.now)
+		return "decided"
+	case n < 4:
+		j.Failed(w.l, w.now)
+		return "failed"
+	}
+	w.journeys = append(w.journeys[:i], w.journeys[i+1:]...)
+	was, goesOn := w.l.ServerOf(p)
+	done := w.l.Resumed(j, w.now)
+	if now, _ := w.l.ServerOf(p); !w.crowd && (done && now != j.To || !done && now != was || done && !goesOn) {
+		w.Errorf("resumed: %v, from %s to %s, it was on %s and is on %s", done, j.From.Name(), j.To.Name(), was.Name(), now.Name())
+	}
+	return fmt.Sprint("resumed ", done, " on ", j.To.Name())
+}
+
+func (l *Ledger) keepsNow() int {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.keeps
+}
+
+// recount looks after what is carried, where check looks after the books.
+func (w *walk) recount() {
+	w.Helper()
+	l, now := w.l, w.l.since(w.now)
+	for _, p := range w.held {
+		if p.gone && (p.kept != nil || p.job.server != nil) {
+			w.Errorf("playback %v is gone, and its requests are kept or its load counts", p.ids)
+		}
+	}
+	if l.keeps > maxKept {
+		w.Errorf("%d bytes are kept", l.keeps)
+	}
+	for _, s := range l.servers.Load().list {
+		for _, j := range s.jobs {
+			if j.playback == nil && j.state == Reserved && (j.hold == 0 || j.hold > now+failedHold) {
+				w.Errorf("nobody's reservation %q of %s stays until %v", j.id, s.Name(), j.hold)
+			}
+		}
+	}
+	waiting := make(map[Orphan]bool)
+	for _, o := range l.orphans {
+		if waiting[o.Orphan] || o.Transcode == "" {
+			w.Errorf("%q of %s is to be stopped twice", o.Transcode, o.Server.Name())
+		}
+		waiting[o.Orphan] = true
+	}
+	if len(waiting) > maxOrphans {
+		w.Errorf("%d transcodes are to be stopped", len(waiting))
+	}
 }

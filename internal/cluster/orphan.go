@@ -54,6 +54,9 @@ func (l *Ledger) Orphans(now time.Time) (list []Orphan) {
 		case !asked[o.Server] && l.good(o.Server) > o.at:
 			asked[o.Server] = true
 			list = append(list, o.Orphan)
+			if j := o.Server.jobs[o.Transcode]; j != nil && j.playback == nil && j.counts() {
+				l.finish(j, at) // if it lives on, it is reported again
+			}
 		default:
 			stay = append(stay, o)
 		}

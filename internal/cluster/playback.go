@@ -63,6 +63,7 @@ type Playback struct {
 	gone    bool // struck out of the ledger
 	lost    bool // ended because it could not be carried
 	kept    *kept
+	history []move // where it was; nil until it moves
 
 	resumed   uint64 // the ledger's count when it last was resumed
 	resumedAt time.Duration

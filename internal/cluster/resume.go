@@ -42,13 +42,21 @@ func (l *Ledger) Keep(h *Hold, decision bool, r Request) {
 	if l.keeps <= maxKept {
 		return
 	}
-	// Roughly by age, as the queue is a heap; and some at a time, so that this
-	// is seldom done.
+	// Some at a time, so that this is seldom done.
+	type idler struct {
+		seen time.Duration
+		p    *Playback
+	}
+	var idlest []idler
 	for _, m := range l.playbacks.members {
-		if m.owner != p {
-			l.drop(m.owner)
+		if o := m.owner; o != p && o.kept != nil {
+			o.refresh()
+			idlest = append(idlest, idler{time.Duration(o.seen.Load()), o})
 		}
-		if l.keeps <= maxKept-maxKept/16 {
+	}
+	slices.SortFunc(idlest, func(a, b idler) int { return cmp.Compare(a.seen, b.seen) })
+	for _, o := range idlest {
+		if l.drop(o.p); l.keeps <= maxKept-maxKept/16 {
 			return
 		}
 	}
@@ -88,6 +96,9 @@ type Resumption struct {
 	// Direct says that the client plays the file as it is: there is a decision
 	// and no start.
 	Direct bool
+
+	// Cause is why it does not simply go on.
+	Cause Cause
 
 	// From is where it was, and To where it goes on: chosen by Choose.
 	From, To *Server
@@ -190,7 +201,13 @@ func (l *Ledger) Choose(r *Resumption, candidates []Candidate, now time.Time) (i
 	defer l.mu.Unlock()
 	p := r.playback
 	l.rejoin(p, nil)
+	if r.From.gone && r.From.addr == p.server.addr {
+		r.From = p.server
+	}
 	r.job, r.To = nil, nil // a former reservation lapses: what fails fast must not look idle
+	if p.gone || p.endedAt != 0 {
+		return -1, ServerGone
+	}
 	if r.target == nil && !r.leave {
 		if i := usable(candidates, p.server); i >= 0 {
 			r.To = p.server
@@ -260,7 +277,7 @@ func (l *Ledger) Resumed(r *Resumption, now time.Time) bool {
 	defer l.mu.Unlock()
 	p := r.playback
 	if p.gone || p.endedAt != 0 || p.server != r.From && p.server != r.To {
-		if r.To != p.server {
+		if r.To != nil && (r.To != p.server || p.endedAt != 0 && !p.gone) {
 			l.abandon(r.To, r.Transcode, at)
 		}
 		return false
@@ -268,14 +285,20 @@ func (l *Ledger) Resumed(r *Resumption, now time.Time) bool {
 	r.To.failures = nil
 	p.touch(at)
 	p.resumed, p.resumedAt = l.resumptions.Add(1), at
+	if p.begun == 0 {
+		p.begun = p.placed // not now: a next film may have been asked for meanwhile
+	}
 	if p.server == r.To {
-		if !p.job.counts() {
-			l.reserve(p, r.work, at)
-		}
+		l.reserve(p, r.work, at)
 		return true
 	}
+	p.moves++
+	p.noteMove(p.server, r.To, r.Cause, at)
 	l.carry(p, r.To, at)
-	if r.job != nil && r.job.server == r.To {
+	if slices.Contains(p.older, r.Transcode) {
+		l.retranscode(p, r.Transcode) // nobody has begun the later one
+	}
+	if r.job != nil && r.job.server == r.To && r.job.counts() {
 		state := r.job.state
 		l.strike(r.job)
 		l.enter(&p.job, r.To, r.id())
@@ -285,7 +308,6 @@ func (l *Ledger) Resumed(r *Resumption, now time.Time) bool {
 		l.reserve(p, r.work, at)
 	}
 	p.why = r.why
-	p.moves++
 	p.confirmed.Store(true)
 	r.To.placements++
 	l.totals.Moved++
@@ -308,12 +330,18 @@ func (l *Ledger) carry(p *Playback, to *Server, now time.Duration) {
 // Found notes that a server says that it has the playback's transcode, which
 // another balancer has begun there.
 func (l *Ledger) Found(p *Playback, s *Server, transcode string, work Work, now time.Time) {
+	l.FoundAfter(LostSession, p, s, transcode, work, now)
+}
+
+// FoundAfter is Found for what made us look.
+func (l *Ledger) FoundAfter(cause Cause, p *Playback, s *Server, transcode string, work Work, now time.Time) {
 	at := l.since(now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p.gone || p.server == s {
 		return
 	}
+	p.noteMove(p.server, s, cause, at)
 	l.pin(p, s)
 	p.endedAt, p.lost = 0, false
 	p.why = why{reason: Adopted, at: at, chosen: s}

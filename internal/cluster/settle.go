@@ -238,6 +238,9 @@ func (l *Ledger) named(id string) *Playback {
 	}
 	for _, st := range l.sites {
 		if c := st.byID[id]; c != nil && cmp.Or(c.playback, c.pending) != nil {
+			if c.pending != nil && c.playback != nil && c.playback.endedAt != 0 {
+				return c.pending
+			}
 			return cmp.Or(c.playback, c.pending)
 		}
 	}

@@ -11,6 +11,7 @@ type ServerView struct {
 	ServerSettings
 	Named       bool // by a configuration
 	Draining    bool
+	MoveAt      time.Time // when its playbacks are to leave; zero: they stay
 	Maintenance bool
 	Shunned     bool
 	Down        bool // when last part of a choice
@@ -38,8 +39,10 @@ type PlaybackView struct {
 	Confirmed    bool  // a server accepted it
 	Placed, Seen time.Time
 	Ended        bool
-	Lost         bool // ended because it could not be carried
-	Moves        int
+	Lost         bool   // ended because it could not be carried
+	Moves        int    // made here
+	History      []Move // the last ones, with those that another balancer made
+	Movable      bool   // it can be carried, as far as is known
 	Why          Placement
 }
 
@@ -61,9 +64,48 @@ func (l *Ledger) View(now time.Time) []ServerView {
 		for w, n := range s.tally.work {
 			v.Jobs[w] = int(n)
 		}
+		if s.empty != 0 {
+			v.MoveAt = l.time(s.empty)
+		}
 		views = append(views, v)
 	}
 	return views
+}
+
+// Census counts what goes on on a server.
+type Census struct {
+	Playbacks int       // that passed through here
+	Oldest    time.Time // when the first of them was placed
+	Others    int       // what else the server plays, or may be playing
+}
+
+// Census counts what goes on on each server, by address.
+func (l *Ledger) Census() map[string]Census {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	by := make(map[string]Census)
+	for _, m := range l.playbacks.members {
+		p := m.owner
+		if p.endedAt != 0 {
+			continue
+		}
+		c := by[p.server.addr]
+		c.Playbacks++
+		if at := l.time(p.placed); c.Oldest.IsZero() || at.Before(c.Oldest) {
+			c.Oldest = at
+		}
+		by[p.server.addr] = c
+	}
+	for _, s := range l.servers.Load().list {
+		c := by[s.addr]
+		for _, j := range s.jobs {
+			if j.playback == nil && j.counts() {
+				c.Others++
+			}
+		}
+		by[s.addr] = c
+	}
+	return by
 }
 
 // Playbacks returns the playbacks, the latest first.
@@ -98,7 +140,8 @@ func (l *Ledger) view(p *Playback) PlaybackView {
 		IDs: p.ids, Item: p.item, Title: p.job.title(), Server: p.server.Name(),
 		Work: p.job.work, State: p.job.state, Confirmed: p.confirmed.Load(),
 		Placed: l.time(p.placed), Seen: l.time(time.Duration(p.seen.Load())),
-		Ended: p.endedAt != 0, Lost: p.lost, Moves: int(p.moves), Why: p.why.view(l),
+		Ended: p.endedAt != 0, Lost: p.lost, Moves: int(p.moves), History: p.movesSoFar(l),
+		Movable: l.settings.Load().Replicated && !p.gone && p.movable(), Why: p.why.view(l),
 	}
 }
 
