@@ -83,7 +83,10 @@ func (l *Lease) holds(status int) bool {
 	}
 	switch l.request.Kind {
 	case plex.Segment:
-		return status == http.StatusNotFound || status == http.StatusServiceUnavailable
+		return status == http.StatusNotFound ||
+			status == http.StatusServiceUnavailable && l.server != nil && l.app.state.ledger.Unreadable(l.server)
+	case plex.Timeline:
+		return status == http.StatusOK && !l.request.Stopped && !l.borrowed // it may say that the playback was ended
 	case plex.Decision:
 		return status != statusClientClosed
 	case plex.Start:
@@ -105,6 +108,7 @@ func (l *Lease) Write(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+	l.wait.written.Add(1)
 	n, err := l.ResponseWriter.Write(p)
 	if err != nil {
 		l.clientGone = true
@@ -143,8 +147,12 @@ func (l *Lease) release() error {
 	return err
 }
 
-// read takes in a decision that is held.
+// read takes in an answer that is held.
 func (l *Lease) read() {
+	if l.request.Kind == plex.Timeline && l.status == http.StatusOK {
+		h := l.Header()
+		l.terminated = plex.Terminated(h.Get("Content-Type"), h.Get("Content-Encoding"), l.body.Bytes())
+	}
 	if l.request.Kind != plex.Decision || l.status != http.StatusOK || l.verdict != nil {
 		return
 	}

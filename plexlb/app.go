@@ -10,9 +10,11 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/zap"
 
 	"github.com/plexlb/caddy-plexlb/internal/cluster"
@@ -81,8 +83,11 @@ type App struct {
 	stop   context.CancelFunc
 	work   sync.WaitGroup
 	copies chan copied
+	events *caddyevents.App
 
-	readers sync.Map // *cluster.Server → *poller
+	readers  sync.Map      // *cluster.Server → *poller
+	ready    chan struct{} // closed when there are readers
+	replaced atomic.Bool   // by another config, or stopped
 
 	borrowed sync.Once // warned of a policy without a handler
 
@@ -145,6 +150,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		a.Overflow = OverflowLeast
 	}
 	a.copies = make(chan copied, maxCopies)
+	a.ready = make(chan struct{})
 
 	a.Token = a.resolve(a.Token, "the token of option plexlb")
 	for _, s := range a.Servers {
@@ -168,7 +174,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	// A request may come before Start, as apps start in any order; but a
 	// running config's settings are not replaced by one that may yet fail.
 	st.prepare(a)
-	return nil
+	return registerMetrics(ctx)
 }
 
 // resolve replaces placeholders in a token, and warns of one that is empty
@@ -243,11 +249,13 @@ func (a *App) Start() error {
 	a.work.Go(func() { a.copy(ctx) })
 	a.work.Go(func() { a.stopOrphans(ctx) })
 	a.work.Go(func() { a.emptyDraining(ctx) })
+	go a.announce(ctx) // nobody waits for other people's event handlers
 	return nil
 }
 
 // Stop ends all that Start began. Requests under way go on.
 func (a *App) Stop() error {
+	a.replaced.Store(true)
 	a.stop()
 	a.work.Wait()
 	a.state.leave(a)
@@ -268,6 +276,7 @@ func (a *App) keep(ctx context.Context) {
 	defer tick.Stop()
 	pollers := make(map[*cluster.Server]context.CancelFunc)
 	defer a.readers.Clear()
+	var ready sync.Once
 	var tended time.Time
 	for {
 		now := time.Now()
@@ -276,6 +285,8 @@ func (a *App) keep(ctx context.Context) {
 			tended = now
 			a.state.ledger.Tick(now)
 			a.tend(ctx, pollers)
+			ready.Do(func() { close(a.ready) })
+			a.lookAtServers(now)
 		}
 		select {
 		case <-ctx.Done():

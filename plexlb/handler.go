@@ -72,10 +72,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // ServeHTTP sends the request on with what is known about its playback.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	h.register(r, next)
 	if id := plex.SegmentID(r); id != "" {
 		return h.serveSegment(w, r, next, id)
 	}
-	h.register(r, next)
 	l := takeLease(h.app, w)
 	defer l.end() // runs even when the proxy panics because a player hung up
 	r = l.begin(h.site, r)

@@ -44,6 +44,8 @@ type Lease struct {
 	takenBack   bool              // after it was sent: its server hangs
 	returned    bool              // the proxy did not panic in the middle of an answer
 	clientGone  bool              // writing to the client failed
+	ending      bool              // it ends a playback at the operator's wish
+	terminated  bool              // the answer says that its playback was ended
 
 	wait       wait
 	path       string              // of a segment
@@ -167,7 +169,7 @@ func (l *Lease) endSegment() {
 	l.ResponseWriter, l.labels, l.server, l.hold.Server = nil, nil, nil, nil
 	l.query.Transcode, l.query.Role, l.reason = "", 0, 0
 	l.request.Kind, l.segment, l.status, l.failed = 0, false, 0, false
-	l.interrupted, l.takenBack, l.attempts = false, false, 0
+	l.interrupted, l.takenBack, l.clientGone, l.attempts = false, false, false, 0
 	l.ctx, l.restore, l.path = nil, nil, ""
 	leases.Put(l)
 }
@@ -180,6 +182,13 @@ func (l *Lease) ask(site string, r *http.Request) {
 	q.Writes = l.request.Writes
 	q.Look = r.Method == http.MethodOptions || open(r.URL.Path)
 	q.Role = role(l.request.Kind, r.URL.Path)
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/status/sessions/terminate"):
+		// For the server that plays it, whoever asks.
+		q.Role, q.Session, l.ending = cluster.Inquire, plex.Query(r.URL.RawQuery, "sessionId"), true
+	case r.Method == http.MethodDelete && q.Role == cluster.Inquire && q.Transcode != "":
+		l.ending = true
+	}
 	replicated := l.app.Mode == ModeReplicated
 	switch q.Role {
 	case cluster.Start:
@@ -414,7 +423,7 @@ func (l *Lease) Place(candidates []cluster.Candidate, pool reverseproxy.Upstream
 func (l *Lease) end() {
 	l.stopWaiting()
 	if l.broken() {
-		l.app.lose(l.hold.Playback(), l.query.Name(), l.server, "a stream without segments ends with its connection")
+		l.app.lose(l.hold.Playback(), l.query.Name(), l.server, "a stream without segments ends with its connection", cluster.LostServer)
 	}
 	l.settle()
 	if l.restore != nil {
@@ -429,7 +438,7 @@ func (l *Lease) end() {
 // broken reports whether the server broke off an answer that was the playback.
 func (l *Lease) broken() bool {
 	return !l.returned && !l.clientGone && l.request.Kind == plex.Start && l.status == http.StatusOK &&
-		l.ctx.Err() == nil && l.recording != nil && l.recording.endless() && l.hold.Playback() != nil
+		l.ctx.Err() == nil && l.recording != nil && l.recording.Endless() && l.hold.Playback() != nil
 }
 
 // settle tells the ledger what became of the request.
@@ -448,8 +457,15 @@ func (l *Lease) settle() {
 	if ended && (outcome == cluster.Accepted || l.request.Kind == plex.Stop && l.status == http.StatusNotFound) {
 		led.Stopped(&l.query, now)
 	}
-	if outcome == cluster.Accepted && l.recording != nil {
-		led.Keep(&l.hold, l.request.Kind == plex.Decision, l.recording)
+	if outcome == cluster.Accepted && l.query.Role == cluster.Start {
+		if l.recording != nil {
+			led.Keep(&l.hold, l.request.Kind == plex.Decision, l.recording)
+		} else {
+			led.Keep(&l.hold, l.request.Kind == plex.Decision, nil)
+		}
+	}
+	if l.terminated || l.ending && outcome == cluster.Accepted {
+		led.End(&l.hold, now)
 	}
 	led.Settle(&l.query, &l.hold, outcome, now)
 }

@@ -115,7 +115,7 @@ func (a *App) carry(ctx context.Context, m cluster.Mover) error {
 	}
 	late := time.NewTimer(patience)
 	defer late.Stop()
-	err := way.handler.resume(ctx, journey{chain: way, playback: m.Playback(), id: a.state.ledger.TranscodeOf(m.Playback()), mover: &m}, late.C)
+	err := way.handler.resume(ctx, journey{chain: way, playback: m.Playback(), mover: &m}, late.C)
 	if err != nil {
 		return fmt.Errorf("session %q: %w", m.ID, err)
 	}
@@ -215,6 +215,7 @@ func (h *Handler) Cleanup() error {
 	if h.app == nil {
 		return nil
 	}
+	h.registered.Store(true) // late requests do not bring it back
 	c := &h.app.state.chains
 	c.mu.Lock()
 	defer c.mu.Unlock()

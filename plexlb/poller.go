@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ const (
 type poller struct {
 	server  *cluster.Server
 	ledger  *cluster.Ledger
+	state   *state
 	client  *plex.Client
 	expect  string // machine identifier, if configured
 	every   time.Duration
@@ -42,12 +44,14 @@ type poller struct {
 
 	failure  string // of the last reading, for telling changes
 	verified time.Time
+	identity string // when it was first asked; what is expected, if configured
+	changed  bool   // it is another now
 }
 
 // poller returns a poller for a server, nil if there is no token to read with.
 func (a *App) poller(s *cluster.Server) *poller {
 	p := &poller{
-		server: s, ledger: a.state.ledger,
+		server: s, ledger: a.state.ledger, state: a.state,
 		every: time.Duration(a.PollInterval), timeout: time.Duration(a.PollTimeout),
 		wake:   make(chan struct{}, 1),
 		logger: a.logger.Named("poller"),
@@ -113,47 +117,74 @@ func (p *poller) run(ctx context.Context) {
 // read does one reading. Only a whole and good one counts: anything else says
 // nothing about what the server plays.
 func (p *poller) read(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	one, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	began := time.Now()
-	reports, err := p.sessions(ctx)
+	reports, transcodes, err := p.sessions(one)
+	if ctx.Err() != nil {
+		return ctx.Err() // the config is on its way out
+	}
+	now := time.Now()
+	p.state.metrics.polled(p.server, now.Sub(began), reasonOf(err))
 	if err != nil {
 		p.verified = time.Time{} // it may come back as another
-		p.ledger.Unread(p.server, reasonOf(err), errors.Is(err, plex.ErrMaintenance), time.Now())
+		p.ledger.Unread(p.server, reasonOf(err), errors.Is(err, plex.ErrMaintenance), now)
+		p.state.troubles.unread(p.server.Address(), reasonOf(err))
 		return err
 	}
-	p.ledger.Observe(p.server, reports, began, time.Now())
+	p.ledger.Observe(p.server, reports, began, now)
+	p.state.troubles.read(p.server.Address(), transcodes, p.changed, p.every, now)
 	return nil
 }
 
 // errOtherServer says that another server answers than the configured one.
 var errOtherServer = errors.New("another server answers at this address")
 
+// otherServer is the reason for that.
+const otherServer = "other_server"
+
 func reasonOf(err error) string {
 	if errors.Is(err, errOtherServer) {
-		return "other_server"
+		return otherServer
 	}
 	return plex.Reason(err)
 }
 
-func (p *poller) sessions(ctx context.Context) ([]cluster.Report, error) {
-	if p.expect != "" && time.Since(p.verified) > identityPause {
-		id, err := p.client.Identity(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if id.MachineIdentifier != p.expect {
-			return nil, fmt.Errorf("%w: expected machine identifier %s", errOtherServer, p.expect)
-		}
-		p.verified = time.Now()
+// verify asks the server who it is, now and then. Where no identity is
+// configured, the first one is remembered, and another is no failure: the
+// operator may have put another server there.
+func (p *poller) verify(ctx context.Context) error {
+	if time.Since(p.verified) <= identityPause {
+		return nil
+	}
+	id, err := p.client.Identity(ctx)
+	switch {
+	case err != nil && p.expect != "":
+		return err
+	case err != nil:
+		return nil
+	case p.expect != "" && id.MachineIdentifier != p.expect:
+		return fmt.Errorf("%w: expected machine identifier %s", errOtherServer, p.expect)
+	case p.identity == "":
+		p.identity = id.MachineIdentifier
+	}
+	p.changed = id.MachineIdentifier != p.identity
+	p.verified = time.Now()
+	return nil
+}
+
+// sessions asks for what the server plays, and for all about its transcodes.
+func (p *poller) sessions(ctx context.Context) ([]cluster.Report, []plex.Transcode, error) {
+	if err := p.verify(ctx); err != nil {
+		return nil, nil, err
 	}
 	sessions, err := p.client.Sessions(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	transcodes, err := p.client.Transcodes(ctx)
 	if err != nil && !errors.Is(err, plex.ErrNotFound) {
-		return nil, err
+		return nil, nil, err
 	}
 	reports := make([]cluster.Report, 0, len(sessions)+len(transcodes))
 	listed := make(map[string]bool, len(sessions))
@@ -177,7 +208,13 @@ func (p *poller) sessions(ctx context.Context) ([]cluster.Report, error) {
 			reports = append(reports, report(t))
 		}
 	}
-	return reports, nil
+	for _, s := range sessions {
+		t := s.Transcode
+		if t != nil && !slices.ContainsFunc(transcodes, func(u plex.Transcode) bool { return u.ID == t.ID }) {
+			transcodes = append(transcodes, *t)
+		}
+	}
+	return reports, transcodes, nil
 }
 
 func report(t plex.Transcode) cluster.Report {

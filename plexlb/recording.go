@@ -75,10 +75,10 @@ func recorded(name string) bool {
 	return strings.HasPrefix(name, "X-Plex-") || strings.HasPrefix(name, "X-Forwarded-")
 }
 
-// endless reports whether what was asked for has no segments, so that the
+// Endless reports whether what was asked for has no segments, so that the
 // connection is the playback and ends with it [P §3.4], or is live TV, whose
 // tuner is one server's [P §10.39].
-func (rec *recording) endless() bool {
+func (rec *recording) Endless() bool {
 	item := plex.Query(rec.query, "path")
 	if strings.Contains(item, "/livetv/") {
 		return true

@@ -1,6 +1,7 @@
 package plexlb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -30,7 +31,10 @@ const (
 	resumePause = 250 * time.Millisecond
 
 	// listingLag is how long after its start a session may not be listed.
-	listingLag = 2 * time.Second
+	listingLag = time.Second
+
+	// mostPause is the longest pause between them.
+	mostPause = time.Second
 
 	// maxRounds bounds how often one request has its playback resumed.
 	maxRounds = 3
@@ -45,6 +49,7 @@ var (
 	errLate    = errors.New("the playback could not be resumed in time")
 	errLost    = errors.New("the playback cannot be carried to another server")
 	errOver    = errors.New("the playback is over")
+	errUnknown = errors.New("it is not known what the playback was started with")
 	errPresent = errors.New("the server still has the session")
 	errWrites  = errors.New("a request that may have been carried out is not repeated")
 	errTarget  = errors.New("the server cannot be used, is not behind the playback's site, or refuses it")
@@ -53,8 +58,9 @@ var (
 
 // flight is one resumption, for which any number of requests may wait.
 type flight struct {
-	done chan struct{}
-	err  error
+	done  chan struct{}
+	err   error
+	mover bool // made for an operator, who does not need it
 }
 
 // flights are the resumptions under way.
@@ -64,7 +70,7 @@ type flights struct {
 }
 
 // join returns the playback's flight, and whether the caller has to fly it.
-func (f *flights) join(p *cluster.Playback) (fl *flight, first bool) {
+func (f *flights) join(p *cluster.Playback, mover bool) (fl *flight, first bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if fl = f.of[p]; fl != nil {
@@ -73,7 +79,7 @@ func (f *flights) join(p *cluster.Playback) (fl *flight, first bool) {
 	if f.of == nil {
 		f.of = make(map[*cluster.Playback]*flight)
 	}
-	fl = &flight{done: make(chan struct{})}
+	fl = &flight{done: make(chan struct{}), mover: mover}
 	f.of[p] = fl
 	return fl, true
 }
@@ -113,13 +119,14 @@ type journey struct {
 	id       string            // the transcode that is asked for
 	missing  bool              // its server says that it does not have it
 	tried    []*cluster.Server // which are no use
+	refused  bool              // by one of them
 	mover    *cluster.Mover    // set when an operator wants it elsewhere
 	cause    cluster.Cause     // else why it is made
 }
 
 // resume has the journey made, by this request or by another, and waits for it.
 func (h *Handler) resume(ctx context.Context, j journey, late <-chan time.Time) error {
-	fl, first := h.app.state.flights.join(j.playback)
+	fl, first := h.app.state.flights.join(j.playback, j.mover != nil)
 	if first {
 		// Not with the request's context: others wait for it as well.
 		go func() {
@@ -130,7 +137,11 @@ func (h *Handler) resume(ctx context.Context, j journey, late <-chan time.Time) 
 			err = j.fly(ctx)
 		}()
 	}
-	return fl.wait(ctx, late)
+	err := fl.wait(ctx, late)
+	if errors.Is(err, errTarget) && !first && j.mover == nil {
+		return h.resume(ctx, j, late) // what the operator wanted does not work
+	}
+	return err
 }
 
 // fly makes the journey.
@@ -139,32 +150,47 @@ func (j *journey) fly(ctx context.Context) (err error) {
 	began := time.Now()
 	from, _ := app.state.ledger.ServerOf(j.playback)
 	err = j.seek(ctx, from)
-	for first := true; errors.Is(err, errLate); first = false {
+	pause := resumePause
+	for first := true; errors.Is(err, errLate) || errors.Is(err, errUnknown); first = false {
 		if !first {
-			if !sleep(ctx, resumePause) {
+			if !sleep(ctx, pause) {
 				break
 			}
+			pause = min(2*pause, mostPause)
 			// The config may have been replaced.
 			if way, ok := app.state.chains.of(j.handler.site); ok {
 				j.chain = way
 			}
 		}
+		if errors.Is(err, errUnknown) {
+			if err = j.seek(ctx, from); !errors.Is(err, errLate) {
+				break
+			}
+		}
 		err = j.replay(ctx)
 	}
 	switch {
-	case errors.Is(err, errLost) && j.mover == nil,
+	case j.mover != nil && err != nil && !errors.Is(err, errOver):
+		j.count(from, from, err, time.Since(began))
+		err = errTarget
+	case errors.Is(err, errUnknown):
+		app.lose(j.playback, j.id, from, j.whyLost(), j.reason())
+		err = errLate // another balancer may yet bring it back
+	case errors.Is(err, errLost),
 		// In separate mode there is no other server, and this was the time
 		// for its own to come back.
-		errors.Is(err, errLate) && j.mover == nil && !j.missing && app.Mode == ModeSeparate:
+		errors.Is(err, errLate) && !j.missing && app.Mode == ModeSeparate:
 		err = errLost
-		app.lose(j.playback, j.id, from, j.whyLost())
+		app.lose(j.playback, j.id, from, j.whyLost(), j.reason())
 	case err == nil:
 		to, _ := app.state.ledger.ServerOf(j.playback)
+		j.count(from, to, nil, time.Since(began))
 		if c := app.logger.Check(zap.InfoLevel, "playback resumed"); c != nil {
 			c.Write(zap.String("session", j.id), zap.String("from", from.Name()), zap.String("to", to.Name()),
 				zap.Duration("took", time.Since(began)))
 		}
 	default:
+		j.count(from, from, err, time.Since(began))
 		if c := app.logger.Check(zap.DebugLevel, "playback not resumed"); c != nil {
 			c.Write(zap.String("session", j.id), zap.String("server", from.Name()), zap.Error(err))
 		}
@@ -173,7 +199,7 @@ func (j *journey) fly(ctx context.Context) (err error) {
 }
 
 // lose gives a playback up, and says so once.
-func (a *App) lose(p *cluster.Playback, id string, s *cluster.Server, why string) {
+func (a *App) lose(p *cluster.Playback, id string, s *cluster.Server, why string, cause cluster.Cause) {
 	if !a.state.ledger.Lose(p, time.Now()) {
 		return
 	}
@@ -181,7 +207,7 @@ func (a *App) lose(p *cluster.Playback, id string, s *cluster.Server, why string
 	if s != nil {
 		name = s.Name()
 	}
-	a.logger.Warn("playback lost", zap.String("session", id), zap.String("server", name), zap.String("why", why))
+	a.tellLost(id, name, why, cause)
 }
 
 func (j *journey) whyLost() string {
@@ -198,29 +224,49 @@ func (j *journey) whyLost() string {
 // have resumed it. It returns nil if so, and errPresent if its own server has
 // it and answers for it.
 func (j *journey) seek(ctx context.Context, from *cluster.Server) error {
-	if j.mover != nil || j.id == "" {
+	app := j.handler.app
+	led := app.state.ledger
+	id := cmp.Or(j.id, led.TranscodeOf(j.playback))
+	if j.mover != nil || id == "" {
 		return errLate
 	}
-	app := j.handler.app
-	except := j.tried
+	except := append(j.handler.outside(), j.tried...)
 	if !j.missing {
-		except = append(slices.Clone(except), from)
+		except = append(except, from)
 	}
 	for began := time.Now(); ; {
-		found := app.ask(ctx, j.id, except)
+		found := app.ask(ctx, id, except)
+		now := time.Now()
 		switch {
 		case found.server == from:
+			led.Present(j.playback, now)
 			return errPresent
 		case found.server != nil:
-			app.state.ledger.FoundAfter(j.cause, j.playback, found.server, j.id, found.work, time.Now())
+			led.FoundAfter(j.cause, j.playback, found.server, id, found.work, now)
 			return nil
 		}
-		// What was started through another balancer may not be listed yet
-		// [P §1.8].
-		if app.state.ledger.Begun(j.playback) || time.Since(began) > listingLag || !sleep(ctx, resumePause) {
+		// What was started just now, or through another balancer, may not be
+		// listed yet [P §1.8].
+		switch {
+		case led.BegunBefore(j.playback, now.Add(-listingLag)),
+			!j.missing && led.BegunBefore(j.playback, now),
+			now.Sub(began) > listingLag, !sleep(ctx, resumePause):
 			return errLate
 		}
 	}
+}
+
+// outside returns the servers that are not behind the handler's site.
+func (h *Handler) outside() (list []*cluster.Server) {
+	if len(h.Servers) == 0 {
+		return nil
+	}
+	for _, s := range h.app.state.ledger.Servers().List() {
+		if !slices.Contains(h.Servers, s.Name()) {
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
 // replay sends decision and start again. It returns errLate if that may work
@@ -238,6 +284,18 @@ func (j *journey) replay(ctx context.Context) error {
 	}
 	if j.mover == nil {
 		res.Cause = j.cause
+	}
+	if res.Start == nil && res.Decision == nil {
+		return errUnknown
+	}
+	if rec, ok := res.Start.(*recording); ok {
+		switch id := plex.Query(rec.query, "session"); {
+		case id == "":
+		case j.id == "":
+			res.Transcode = id
+		case j.id != id:
+			return errOver // a former transcode, which the present one has ended
+		}
 	}
 	decision, start := j.translate(res)
 	if decision == nil {
@@ -293,12 +351,12 @@ func (j *journey) translate(res *cluster.Resumption) (decision, start *recording
 	decision, _ = res.Decision.(*recording)
 	start, _ = res.Start.(*recording)
 	switch {
-	case start != nil && start.endless(), start == nil && decision == nil:
+	case start != nil && start.Endless():
 		return nil, nil
 	case decision == nil || start != nil && plex.Query(decision.query, "path") != plex.Query(start.query, "path"):
 		decision = start.as("decision", "")
 	}
-	if start == nil && !decision.endless() {
+	if start == nil && !decision.Endless() {
 		start = decision.start()
 	}
 	if start != nil && res.Transcode != "" {
@@ -334,25 +392,17 @@ func (j *journey) send(ctx context.Context, l *Lease, rec *recording) (err error
 func (j *journey) next(l *Lease, err error) error {
 	s := l.resumption.To
 	l.resumption.Failed(j.handler.app.state.ledger, time.Now())
-	if j.mover != nil && j.mover.To != nil {
+	j.refused = j.refused || errors.Is(err, errLost)
+	switch {
+	case j.mover != nil && (j.mover.To != nil || s == nil || len(j.tried) > 0):
 		return errTarget
-	}
-	if s == nil {
-		if !errors.Is(err, errLost) || len(j.tried) == 0 {
-			j.tried = nil // all may be tried again
-			return errLate
-		}
-		return errLost // all that there are refuse it
-	}
-	if !slices.Contains(j.tried, s) {
+	case j.refused && (s == nil || j.handler.app.Mode == ModeSeparate):
+		return errLost // by all that there are
+	case s == nil:
+		j.tried = nil // all may be tried again
+	case j.handler.app.Mode == ModeReplicated:
 		j.tried = append(j.tried, s)
 		j.missing = false
-	}
-	if j.handler.app.Mode == ModeSeparate {
-		j.tried = nil
-		if errors.Is(err, errLost) {
-			return errLost
-		}
 	}
 	return errLate
 }
@@ -449,17 +499,23 @@ func (h *Handler) heal(l *Lease, r *http.Request, next caddyhttp.Handler, late <
 	if led.Lost(p) {
 		return errLost
 	}
+	if _, goesOn := led.ServerOf(p); !goesOn {
+		return errOver
+	}
 	if led.ResumedSince(p, l.resumptions) {
 		l.follow(p) // what went wrong was before that
 		return nil
 	}
-	if missing && led.JustResumed(p, time.Now()) {
-		return errPresent // and there is no such segment
+	if missing && !led.Missing(p, h.app.reader(l.server) != nil, time.Now()) {
+		return errPresent // there is no such segment, or this leads nowhere
 	}
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	j := journey{
-		chain: chain{h, next, server}, playback: p, id: l.query.Transcode,
+		chain: chain{h, next, server}, playback: p,
 		missing: missing, cause: l.cause(missing),
+	}
+	if l.segment {
+		j.id = l.query.Transcode
 	}
 	if !missing {
 		// Not there again: it hangs, or failed this request twice.
@@ -484,6 +540,8 @@ func (h *Handler) heal(l *Lease, r *http.Request, next caddyhttp.Handler, late <
 // cause is why the request's playback has to be resumed.
 func (l *Lease) cause(missing bool) cluster.Cause {
 	switch {
+	case l.interrupted:
+		return cluster.LostServer
 	case missing:
 		return cluster.LostSession
 	case l.takenBack:

@@ -17,6 +17,9 @@ const (
 	// askTimeout bounds how long the servers are asked for one transcode.
 	askTimeout = time.Second
 
+	// startTimeout bounds the wait for the app to start.
+	startTimeout = 3 * time.Second
+
 	// An id that no server knows is not asked for again for this long.
 	unknownLife = 5 * time.Second
 
@@ -66,6 +69,13 @@ func (a *App) seek(ctx context.Context, id string) error {
 	s := a.state.seeker
 	if !credible(id) || a.state.ledger.Reported(id) || !a.anyToken() {
 		return nil
+	}
+	select {
+	case <-a.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(startTimeout): // requests may come before the app runs
+		return errUnsure
 	}
 	now := time.Now()
 	s.mu.Lock()
@@ -174,6 +184,7 @@ func (a *App) ask(ctx context.Context, id string, except []*cluster.Server) (f f
 			}
 		}()
 	}
+	f.unsure = f.unsure || asked == 0
 	for range asked {
 		select {
 		case got := <-answers:

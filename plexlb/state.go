@@ -25,6 +25,10 @@ type state struct {
 	waiting waiting
 	seeker  *seeker
 	chains  chains
+
+	metrics  *metrics
+	troubles troubles
+	events   chan event
 }
 
 // clockStep is how far the ledger's time may be behind for a segment.
@@ -36,7 +40,10 @@ const stateKey = "plexlb"
 
 func loadState() (*state, error) {
 	v, _, err := states.LoadOrNew(stateKey, func() (caddy.Destructor, error) {
-		return &state{ledger: cluster.NewLedger(time.Now()), seeker: newSeeker()}, nil
+		return &state{
+			ledger: cluster.NewLedger(time.Now()), seeker: newSeeker(),
+			metrics: newMetrics(), events: make(chan event, maxEvents),
+		}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -89,9 +96,17 @@ func (s *state) leave(a *App) {
 	}
 }
 
+// leads reports whether an app's settings are in force.
+func (s *state) leads(a *App) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.apps) > 0 && s.apps[0] == a
+}
+
 func (s *state) configure(a *App) {
 	set, servers := a.settings()
 	s.ledger.Configure(set, servers, time.Now())
+	s.metrics.keep(servers)
 }
 
 // Interface guard

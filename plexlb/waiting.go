@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
@@ -35,7 +36,10 @@ type wait struct {
 	upstream   *reverseproxy.Upstream // nil: it does not wait
 	prev, next *Lease
 	cancel     context.CancelFunc
-	takenBack  bool // by the watch
+	takenBack  bool          // by the watch
+	answered   bool          // in part
+	written    atomic.Uint32 // counts the pieces that were passed on
+	seen       uint32        // of them when the server was found down
 }
 
 // add has a request wait for an upstream, or for another than before.
@@ -71,15 +75,35 @@ func (w *waiting) remove(l *Lease) (takenBack bool) {
 	return l.wait.takenBack
 }
 
-// takeBack takes the requests back that wait for an address, or for any other
-// upstream that is not healthy: a config that was replaced gets no more word of
-// its own upstreams.
+// stuckAfter is how long nothing may come of a segment whose server was found
+// down.
+const stuckAfter = 2 * time.Second
+
+// takeBack takes the requests back that wait for an upstream that is not
+// healthy. A config that was replaced gets no more word of its own upstreams:
+// there the address that was found down counts.
 func (w *waiting) takeBack(address string) {
+	stuck := false
+	w.each(address, func(l *Lease) bool {
+		l.wait.seen = l.wait.written.Load()
+		stuck = stuck || l.wait.answered
+		return !l.wait.answered
+	})
+	if stuck {
+		time.AfterFunc(stuckAfter, func() {
+			w.each(address, func(l *Lease) bool { return l.wait.answered && l.wait.seen == l.wait.written.Load() })
+		})
+	}
+}
+
+// each takes back those of an upstream that is down of which is says so.
+func (w *waiting) each(address string, is func(*Lease) bool) {
 	for i := range w.shards {
 		s := &w.shards[i]
 		s.mu.Lock()
 		for l := s.head; l != nil; l = l.wait.next {
-			if l.wait.upstream.Dial == address || !l.wait.upstream.Healthy() {
+			u := l.wait.upstream
+			if (!u.Healthy() || u.Dial == address && l.app.replaced.Load()) && is(l) {
 				l.wait.takenBack = true
 				l.wait.cancel()
 			}
@@ -91,7 +115,7 @@ func (w *waiting) takeBack(address string) {
 // attempt sends the request on, so that it can be taken back.
 func (l *Lease) attempt(r *http.Request, next caddyhttp.Handler) error {
 	ctx, cancel := context.WithCancel(r.Context())
-	l.wait.cancel, l.wait.takenBack, l.interrupted = cancel, false, false
+	l.wait.cancel, l.wait.takenBack, l.wait.answered, l.interrupted = cancel, false, false, false
 	l.resumptions = l.app.state.ledger.Resumptions()
 	err := next.ServeHTTP(l, r.WithContext(ctx))
 	l.stopWaiting()
@@ -112,28 +136,43 @@ func (l *Lease) stopWaiting() {
 // taken back after that: it is short, and one that is stuck is broken off for
 // the player to ask again.
 func (l *Lease) answered() {
-	if l.wait.cancel != nil && l.request.Kind != plex.Segment {
+	switch {
+	case l.wait.cancel == nil:
+	case l.request.Kind == plex.Segment:
+		s := &l.app.state.waiting.shards[l.wait.shard]
+		s.mu.Lock()
+		l.wait.answered = true
+		s.mu.Unlock()
+	default:
 		l.app.state.waiting.remove(l)
 	}
 }
 
-// watchHealth has requests taken back from upstreams that Caddy's active health
-// check finds down.
+// watchHealth listens to Caddy's active health checks.
 func (a *App) watchHealth(ctx caddy.Context) error {
 	app, err := ctx.App("events")
 	if err != nil {
 		return err
 	}
-	return app.(*caddyevents.App).On("unhealthy", healthWatch{a})
+	a.events = app.(*caddyevents.App)
+	return a.events.Subscribe(&caddyevents.Subscription{
+		Events: []string{"unhealthy", "healthy"}, Handlers: []caddyevents.Handler{healthWatch{a}},
+	})
 }
 
-// healthWatch hears of upstreams that became unhealthy.
+// healthWatch hears of upstreams that became unhealthy, or healthy again.
 type healthWatch struct{ app *App }
 
-// Handle takes the requests back that wait for the upstream.
+// Handle remembers it, and takes the requests back that wait for an upstream
+// that is not healthy.
 func (w healthWatch) Handle(_ context.Context, e caddy.Event) error {
-	if w.app.state != nil {
-		address, _ := e.Data["host"].(string)
+	if w.app.state == nil {
+		return nil
+	}
+	address, _ := e.Data["host"].(string)
+	healthy := e.Name() == "healthy"
+	w.app.state.troubles.heard(w.app, address, healthy)
+	if !healthy {
 		w.app.state.waiting.takeBack(address)
 	}
 	return nil

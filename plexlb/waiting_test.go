@@ -26,7 +26,8 @@ func waitingApp(tb testing.TB) *App {
 }
 
 // Those that wait for a server that hangs are taken back, whoever else waits
-// or leaves at the time; segments in the middle as well, other answers not.
+// or leaves at the time; segments that are stuck in the middle as well, other
+// answers not.
 func TestTakeBack(t *testing.T) {
 	app := waitingApp(t)
 	upstream := func(addr string) *reverseproxy.Upstream {
@@ -36,19 +37,21 @@ func TestTakeBack(t *testing.T) {
 	type request struct {
 		upstream *reverseproxy.Upstream
 		kind     plex.Kind
-		status   int // answered with, before
+		status   int  // answered with, before
+		flows    bool // more comes
 		back     bool
 	}
 	var wg sync.WaitGroup
 	ready, done := make(chan struct{}), make(chan struct{})
 	for _, tc := range slices.Repeat([]request{
-		{hangs, plex.Segment, 0, true},
-		{hangs, plex.Segment, 200, true},
-		{hangs, plex.Part, 0, true},
-		{hangs, plex.Part, 206, false},
-		{hangs, plex.Local, 101, false},
-		{works, plex.Segment, 0, false},
-		{works, plex.Part, 0, false},
+		{hangs, plex.Segment, 0, false, true},
+		{hangs, plex.Segment, 200, false, true},
+		{hangs, plex.Segment, 200, true, false},
+		{hangs, plex.Part, 0, false, true},
+		{hangs, plex.Part, 206, false, false},
+		{hangs, plex.Local, 101, false, false},
+		{works, plex.Segment, 0, false, false},
+		{works, plex.Part, 0, false, false},
 	}, 50) {
 		wg.Go(func() {
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -63,21 +66,30 @@ func TestTakeBack(t *testing.T) {
 					w.WriteHeader(tc.status)
 				}
 				ready <- struct{}{}
-				select {
-				case <-r.Context().Done():
-				case <-done:
+				for {
+					select {
+					case <-r.Context().Done():
+						return nil
+					case <-done:
+						return nil
+					case <-time.After(stuckAfter / 4):
+						if tc.flows {
+							_, _ = w.Write([]byte("more"))
+						}
+					}
 				}
-				return nil
 			}))
 			if l.takenBack != tc.back {
 				t.Errorf("%+v: taken back %v", tc, l.takenBack)
 			}
 		})
 	}
-	for range 350 {
+	for range 400 {
 		<-ready
 	}
+	app.replaced.Store(true) // so that the address counts
 	app.state.waiting.takeBack("hangs:1")
+	time.Sleep(stuckAfter + 500*time.Millisecond)
 	close(done)
 	wg.Wait()
 	for i := range app.state.waiting.shards {

@@ -28,7 +28,7 @@ func (l *Ledger) begin(q *Query, h *Hold, c *Client, chosen int, reason Reason, 
 		}
 	}
 	l.reserve(p, q.Work, now)
-	s.placements++
+	l.placed(s, reason)
 	h.take(p, q, c, now)
 }
 
@@ -92,13 +92,14 @@ func (l *Ledger) move(p *Playback, q *Query, h *Hold, c *Client, set *Settings, 
 	}
 	p.moves++
 	p.noteMove(p.server, candidates[i].Server, cause, now)
+	l.moved(p, cause)
 	l.pin(p, candidates[i].Server)
 	if own := p.client; own != nil && own.server != nil {
 		own.stayOn(p.server)
 	}
 	l.rename(p, q, h, now)
 	l.reserve(p, work, now)
-	p.server.placements++
+	l.placed(p.server, ServerLost)
 	h.take(p, q, c, now)
 	return i, ServerLost
 }

@@ -62,7 +62,8 @@ func (p *Playback) mover(to *Server, cause Cause) Mover {
 
 // movable reports whether there is something to resume the playback from.
 func (p *Playback) movable() bool {
-	return p.endedAt == 0 && p.kept != nil && p.confirmed.Load()
+	return p.endedAt == 0 && p.kept != nil && p.confirmed.Load() &&
+		(p.kept.start == nil || !p.kept.start.Endless())
 }
 
 // Movable reports whether a playback can be carried to another server, as far

@@ -72,6 +72,7 @@ type Ledger struct {
 	orphans   []orphan
 	keeps     int // bytes of requests kept
 	totals    Totals
+	counts    counts
 }
 
 // site keeps the clients of one front door apart from those of another: a

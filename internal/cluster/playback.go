@@ -67,6 +67,9 @@ type Playback struct {
 
 	resumed   uint64 // the ledger's count when it last was resumed
 	resumedAt time.Duration
+	presentAt time.Duration // when its server last said that it has the session
+	budgetAt  time.Duration
+	budget    uint8 // resumptions that are left of the minute since budgetAt
 }
 
 func (p *Playback) base() *entry { return &p.entry }

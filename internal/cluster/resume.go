@@ -11,6 +11,10 @@ import (
 type Request interface {
 	// Size is what it takes of memory, in bytes.
 	Size() int
+
+	// Endless says that what was asked for has no segments, so that it
+	// cannot be carried.
+	Endless() bool
 }
 
 // kept is what a playback is resumed from.
@@ -22,7 +26,8 @@ type kept struct{ decision, start Request }
 const maxKept = 64 << 20
 
 // Keep remembers a decision or start that the hold's playback was accepted
-// with, in place of the former one.
+// with, in place of the former one. Without one, nothing is remembered any
+// more: the former one may be about something else.
 func (l *Ledger) Keep(h *Hold, decision bool, r Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -30,8 +35,17 @@ func (l *Ledger) Keep(h *Hold, decision bool, r Request) {
 	if p == nil || p.gone || h.foreign {
 		return
 	}
+	if r == nil {
+		l.drop(p)
+		return
+	}
 	if p.kept == nil {
 		p.kept = new(kept)
+	}
+	if decision && h.decided && h.work == None && p.kept.start != nil {
+		// It plays the file as it is from now on.
+		l.keeps -= size(p.kept.start)
+		p.kept.start = nil
 	}
 	at := &p.kept.start
 	if decision {
@@ -145,19 +159,54 @@ func (l *Ledger) ResumedSince(p *Playback, count uint64) bool {
 	return p.resumed > count
 }
 
-// JustResumed reports whether a playback was resumed in the last seconds.
-func (l *Ledger) JustResumed(p *Playback, now time.Time) bool {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return p.resumedAt != 0 && l.since(now)-p.resumedAt < 5*time.Second
+const (
+	// A session that was just begun anew is there, if its server cannot be
+	// asked: what is not in it does not exist.
+	resumedHolds = 5 * time.Second
+
+	// The same holds for a server's word that it has the session.
+	presentHolds = time.Second
+
+	// mostResumptions in a minute are made for a playback whose server keeps
+	// losing it: its encoder dies, and bursts of starts have crashed servers
+	// [P §10.34].
+	mostResumptions = 4
+)
+
+// Present notes a server's word that it has the playback's session.
+func (l *Ledger) Present(p *Playback, now time.Time) {
+	l.mu.Lock()
+	p.presentAt = l.since(now)
+	l.mu.Unlock()
 }
 
-// Begun reports whether the playback's start passed through here, rather than
-// through another balancer, or not yet.
-func (l *Ledger) Begun(p *Playback) bool {
+// Missing reports whether a playback whose server says that it has not what was
+// asked for shall be resumed for it. If not, the server's word stands. ask says
+// that the server can be asked whether it has the session at all.
+func (l *Ledger) Missing(p *Playback, ask bool, now time.Time) bool {
+	at := l.since(now)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case p.gone, p.endedAt != 0, !ask && p.resumedAt != 0 && at-p.resumedAt < resumedHolds,
+		p.presentAt != 0 && at-p.presentAt < presentHolds:
+		return false
+	case p.budgetAt == 0, at-p.budgetAt > time.Minute:
+		p.budgetAt, p.budget = at, mostResumptions
+	}
+	if p.budget == 0 {
+		return false
+	}
+	p.budget--
+	return true
+}
+
+// BegunBefore reports whether the playback's last start passed through here
+// before a time, rather than later, or through another balancer.
+func (l *Ledger) BegunBefore(p *Playback, t time.Time) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return p.begun != 0
+	return p.begun != 0 && max(p.begun, p.resumedAt) < l.since(t)
 }
 
 // Resume begins to resume a playback under one of its transcode ids. It
@@ -180,11 +229,17 @@ func (l *Ledger) Resume(p *Playback, transcode string) *Resumption {
 }
 
 // replaced reports whether the playback's device plays something else by now,
-// which it has begun past here or through another balancer: resuming this one
-// would end that [P §4.4].
+// which it has begun through another site or another balancer:
+// resuming this one would end that [P §4.4].
 func (l *Ledger) replaced(p *Playback) bool {
 	if p.ids.Client == "" {
 		return false
+	}
+	for _, st := range l.sites {
+		if c := st.byID[p.ids.Client]; c != nil && c.playback != nil && c.playback != p &&
+			c.playback.server == p.server && c.playback.endedAt == 0 && c.playback.begun > p.begun {
+			return true
+		}
 	}
 	j := l.strangers.byClient[p.ids.Client]
 	return j != nil && j.state == Confirmed && j.work != None && j.at > max(p.placed, p.begun) &&
@@ -294,6 +349,7 @@ func (l *Ledger) Resumed(r *Resumption, now time.Time) bool {
 	}
 	p.moves++
 	p.noteMove(p.server, r.To, r.Cause, at)
+	l.moved(p, r.Cause)
 	l.carry(p, r.To, at)
 	if slices.Contains(p.older, r.Transcode) {
 		l.retranscode(p, r.Transcode) // nobody has begun the later one
@@ -309,7 +365,7 @@ func (l *Ledger) Resumed(r *Resumption, now time.Time) bool {
 	}
 	p.why = r.why
 	p.confirmed.Store(true)
-	r.To.placements++
+	l.placed(r.To, Resumed)
 	l.totals.Moved++
 	return true
 }
@@ -342,6 +398,7 @@ func (l *Ledger) FoundAfter(cause Cause, p *Playback, s *Server, transcode strin
 		return
 	}
 	p.noteMove(p.server, s, cause, at)
+	l.moved(p, cause)
 	l.pin(p, s)
 	p.endedAt, p.lost = 0, false
 	p.why = why{reason: Adopted, at: at, chosen: s}
@@ -363,6 +420,11 @@ func (l *Ledger) Lose(p *Playback, now time.Time) bool {
 	p.lost = true
 	l.totals.Lost++
 	l.end(p, l.since(now))
+	if p.kept == nil {
+		// Another balancer may know how to bring it back: then it is found
+		// as any other that is not known here.
+		l.forgetPlayback(p, l.since(now))
+	}
 	return true
 }
 

@@ -10,7 +10,8 @@ import (
 // memo is a request that is kept, of this size.
 type memo int
 
-func (m memo) Size() int { return int(m) }
+func (m memo) Size() int     { return int(m) }
+func (m memo) Endless() bool { return false }
 
 // on does a whole request that has no choice but a server.
 func (d *desk) on(name string, q Query, outcome Outcome) *Playback {
@@ -479,12 +480,31 @@ func TestAPlaybackIsResumed(t *testing.T) {
 			}
 		},
 		"for some seconds it is just resumed": func(d *desk, p *Playback) {
-			if d.l.JustResumed(p, d.now) {
+			if !d.l.Missing(p, false, d.now) {
 				d.Error("before it is")
 			}
 			d.arrives(d.setsOut(p, "a", Pinned))
-			if !d.l.JustResumed(p, d.wait(4*time.Second).now) || d.l.JustResumed(p, d.wait(2*time.Second).now) {
+			if !d.l.Missing(p, true, d.now) {
+				d.Error("though its server can be asked")
+			}
+			if d.l.Missing(p, false, d.wait(4*time.Second).now) || !d.l.Missing(p, false, d.wait(2*time.Second).now) {
 				d.Error("not after 4s, or after 6s still")
+			}
+		},
+		"one whose server keeps losing it is given a rest": func(d *desk, p *Playback) {
+			for n := range 10 {
+				if got, want := d.l.Missing(p, false, d.wait(time.Second).now), n < mostResumptions; got != want {
+					d.Errorf("time %d: %v", n, got)
+				}
+			}
+			if !d.l.Missing(p, false, d.wait(time.Minute).now) {
+				d.Error("not a minute later")
+			}
+		},
+		"a server's word that it has the session stands for a moment": func(d *desk, p *Playback) {
+			d.l.Present(p, d.now)
+			if d.l.Missing(p, false, d.now) || !d.l.Missing(p, false, d.wait(2*time.Second).now) {
+				d.Error("it does not")
 			}
 		},
 		"a file that is played as it is has no start": func(d *desk, _ *Playback) {
@@ -724,7 +744,7 @@ func TestAPlaybackFollowsTheReportOfItsStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t, Settings{Replicated: true}, named(1, 1, 1)...)
 			p := d.on("a", decision(tc.ids), Accepted)
-			if d.l.Begun(p) {
+			if d.l.BegunBefore(p, d.now.Add(time.Hour)) {
 				t.Error("it has begun before it was started")
 			}
 			tc.tell(d, p)

@@ -49,6 +49,7 @@ type Server struct {
 	picture    Picture
 	reading    uint32 // counts the good ones
 	placements uint64
+	placedBy   [len(reasons)]uint64 // while a configuration named it
 
 	// The rest can be read without the mutex.
 	addr  string

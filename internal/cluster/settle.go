@@ -197,6 +197,16 @@ func (l *Ledger) Stopped(q *Query, now time.Time) {
 	l.end(p, at)
 }
 
+// End notes that the hold's playback was ended by somebody who may: an operator
+// at its server.
+func (l *Ledger) End(h *Hold, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := h.playback; p != nil && !p.gone {
+		l.end(p, l.since(now))
+	}
+}
+
 // end notes that a playback is over. Its late requests still find it.
 func (l *Ledger) end(p *Playback, now time.Duration) {
 	if p.endedAt != 0 {

@@ -76,7 +76,7 @@ func (l *Ledger) View(now time.Time) []ServerView {
 type Census struct {
 	Playbacks int       // that passed through here
 	Oldest    time.Time // when the first of them was placed
-	Others    int       // what else the server plays, or may be playing
+	Others    int       // what else the server plays, as far as is known
 }
 
 // Census counts what goes on on each server, by address.
@@ -99,13 +99,26 @@ func (l *Ledger) Census() map[string]Census {
 	for _, s := range l.servers.Load().list {
 		c := by[s.addr]
 		for _, j := range s.jobs {
-			if j.playback == nil && j.counts() {
+			if j.playback == nil && j.counts() && !l.leftBehind(j) {
 				c.Others++
 			}
 		}
 		by[s.addr] = c
 	}
 	return by
+}
+
+// leftBehind reports whether a job is what a playback left on its way to
+// another server: nobody watches it there.
+func (l *Ledger) leftBehind(j *job) bool {
+	if j.about == nil {
+		return false
+	}
+	p := l.bySession[j.about.session]
+	if p == nil {
+		p = l.transcodes.get(j.id)
+	}
+	return p != nil && p.server != j.server && p.endedAt == 0
 }
 
 // Playbacks returns the playbacks, the latest first.

@@ -102,3 +102,14 @@ func (v Verdict) Work() Work {
 	}
 	return Copy
 }
+
+// Terminated reports whether the answer to a timeline says that the playback
+// was ended at its server, by an operator or a limit [P §3.6].
+func Terminated(contentType, contentEncoding string, body []byte) bool {
+	body, err := plain(contentEncoding, body)
+	if err != nil {
+		return false
+	}
+	c, err := readContainer(contentType, body)
+	return err == nil && c.integer("terminationCode") != 0
+}

@@ -1,0 +1,192 @@
+package plexlb
+
+import (
+	"testing"
+	"time"
+
+	"github.com/plexlb/caddy-plexlb/internal/cluster"
+	"github.com/plexlb/caddy-plexlb/internal/plex"
+)
+
+func TestWhatReadingsSayOfEncoders(t *testing.T) {
+	video := func(id string, speed float64, edit func(*plex.Transcode)) plex.Transcode {
+		t := plex.Transcode{ID: id, VideoDecision: "transcode", Progress: 3, Speed: speed}
+		if edit != nil {
+			edit(&t)
+		}
+		return t
+	}
+	gpu := func(t *plex.Transcode) { t.HwEncoding = "nvenc" }
+	wants := func(t *plex.Transcode) { t.HwRequested = true }
+	type reading []plex.Transcode
+	for name, tc := range map[string]struct {
+		readings       []reading // five seconds apart
+		fallback, slow bool
+	}{
+		"nothing plays":                     {[]reading{{}, {}}, false, false},
+		"software, and nobody wants else":   {[]reading{{video("a", 2, nil)}, {video("a", 2, nil)}, {video("a", 2, nil)}}, false, false},
+		"software where a GPU was used":     {[]reading{{video("a", 5, gpu)}, {video("b", 2, nil)}, {video("b", 2, nil)}}, true, false},
+		"software though hardware is asked": {[]reading{{video("a", 2, wants)}, {video("a", 2, wants)}}, true, false},
+		"for one reading only":              {[]reading{{video("a", 2, wants)}, {video("a", 5, gpu)}}, false, false},
+		"too young to tell": {[]reading{{video("a", 5, gpu)},
+			{video("b", 0, func(t *plex.Transcode) { t.Progress = 0 })}, {video("b", 0, func(t *plex.Transcode) { t.Progress = 0 })}}, false, false},
+		"a copy wants hardware as well": {[]reading{
+			{{ID: "a", VideoDecision: "copy", HwRequested: true, Progress: 3}}, {video("b", 2, nil)}, {video("b", 2, nil)}}, false, false},
+		"slow from the third reading on": {[]reading{{video("a", .5, nil)}, {video("a", .5, nil)}, {video("a", .5, nil)}, {video("a", .5, nil)}}, false, true},
+		"slow in its first ten seconds":  {[]reading{{video("a", .5, nil)}, {video("a", .5, nil)}, {video("a", 3, nil)}, {video("a", 3, nil)}}, false, false},
+		"slow for one reading":           {[]reading{{video("a", 3, nil)}, {video("a", 3, nil)}, {video("a", .5, nil)}, {video("a", 3, nil)}}, false, false},
+		"throttled": {[]reading{{video("a", 3, nil)}, {video("a", 3, nil)},
+			{video("a", 0, func(t *plex.Transcode) { t.Throttled = true })}, {video("a", 0, func(t *plex.Transcode) { t.Throttled = true })}}, false, false},
+		"complete": {[]reading{{video("a", 3, nil)}, {video("a", 3, nil)},
+			{video("a", 0, func(t *plex.Transcode) { t.Complete = true })}, {video("a", 0, func(t *plex.Transcode) { t.Complete = true })}}, false, false},
+		"live TV": {[]reading{{video("a", .99, func(t *plex.Transcode) { t.Progress = -1 })}, {video("a", .99, func(t *plex.Transcode) { t.Progress = -1 })},
+			{video("a", .99, func(t *plex.Transcode) { t.Progress = -1 })}, {video("a", .99, func(t *plex.Transcode) { t.Progress = -1 })}}, false, false},
+		"another one each time": {[]reading{{video("a", .5, nil)}, {video("b", .5, nil)}, {video("c", .5, nil)}, {video("d", .5, nil)}}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var e encoders
+			now := time.Now()
+			var said map[string]string
+			for _, r := range tc.readings {
+				said = make(map[string]string)
+				e.read(r, 5*time.Second, now, said)
+				now = now.Add(5 * time.Second)
+			}
+			if got := said[GPUFallback] != ""; got != tc.fallback {
+				t.Errorf("said %v, want a fallback: %v", said, tc.fallback)
+			}
+			if got := said[SlowTranscode] != ""; got != tc.slow {
+				t.Errorf("said %v, want slow: %v", said, tc.slow)
+			}
+		})
+	}
+}
+
+// ward is one server that a test looks at every second.
+type ward struct {
+	*troubles
+	app  *App
+	view cluster.ServerView
+	now  time.Time
+}
+
+func newWard() *ward {
+	return &ward{new(troubles), &App{}, cluster.ServerView{ServerSettings: cluster.ServerSettings{Name: "plex1", Address: "a:1"}}, time.Now()}
+}
+
+// pass lets time go by, and returns what is told meanwhile.
+func (w *ward) pass(d time.Duration) (news []string) {
+	for end := w.now.Add(d); w.now.Before(end); w.now = w.now.Add(time.Second) {
+		for _, c := range w.look(w.app, []cluster.ServerView{w.view}, map[string]cluster.Census{}, map[string]bool{"a:1": true}, w.now) {
+			word := c.event
+			if c.reason != "" {
+				word = c.reason
+				if !c.begins {
+					word = "no " + word
+				}
+			}
+			news = append(news, word)
+		}
+	}
+	return news
+}
+
+func (w *ward) told(t *testing.T, what string, news []string, want ...string) {
+	t.Helper()
+	if len(news) != len(want) || len(want) == 1 && news[0] != want[0] {
+		t.Errorf("%s: told %q, want %q", what, news, want)
+	}
+}
+
+func (w *ward) goodReading() {
+	w.view.Picture = cluster.Picture{Good: w.now, Tried: w.now}
+	w.read("a:1", nil, false, time.Second, w.now)
+}
+
+// What changes is told once, and what comes and goes is one trouble.
+func TestDegradationsAreToldOnce(t *testing.T) {
+	w := newWard()
+	w.goodReading()
+	w.told(t, "a good server", w.pass(20*time.Second))
+	w.unread("a:1", "unauthorized")
+	w.told(t, "a refused token", w.pass(5*time.Second), TokenRejected)
+	for range 10 {
+		w.goodReading()
+		w.told(t, "a good reading between", w.pass(2*time.Second))
+		w.unread("a:1", "unauthorized")
+		w.told(t, "and refused again", w.pass(2*time.Second))
+	}
+	w.unread("a:1", "timeout")
+	w.told(t, "what does not contradict", w.pass(25*time.Second))
+	w.told(t, "thirty seconds without a good reading", w.pass(10*time.Second), PollStale)
+	w.goodReading()
+	w.told(t, "over", w.pass(20*time.Second), "no "+PollStale, "no "+TokenRejected)
+}
+
+func TestAServerIsFullOnlyWithAllOthers(t *testing.T) {
+	w := newWard()
+	other := cluster.ServerView{ServerSettings: cluster.ServerSettings{Name: "plex2", Address: "b:1", MaxTranscodes: 1}}
+	w.view.MaxTranscodes, w.view.Jobs[cluster.GPU] = 1, 1
+	full := func() (names []string) {
+		w.look(w.app, []cluster.ServerView{w.view, other}, nil, nil, w.now)
+		for _, a := range []string{"a:1", "b:1"} {
+			if _, r := w.of(a); r[AllFull] {
+				names = append(names, a)
+			}
+		}
+		return names
+	}
+	if got := full(); len(got) != 0 {
+		t.Errorf("one has room, and %v are full", got)
+	}
+	other.Jobs[cluster.CPU] = 1
+	if got := full(); len(got) != 2 {
+		t.Errorf("none has room, and only %v are full", got)
+	}
+	w.now = w.now.Add(calm)
+	other.MaxTranscodes = 0
+	if got := full(); len(got) != 0 {
+		t.Errorf("one has no limit, and %v are full", got)
+	}
+	other.Draining = true
+	if got := full(); len(got) != 1 {
+		t.Errorf("the only one that takes playbacks is full, and %v are", got)
+	}
+}
+
+func TestUpAndDown(t *testing.T) {
+	w := newWard()
+	w.told(t, "nothing heard", w.pass(5*time.Second))
+	w.view.Down = true // part of a choice, and not available
+	w.view.Picture.Failure = "refused"
+	w.told(t, "not available", w.pass(5*time.Second), serverDownEvent)
+	w.heard(w.app, "a:1", false)
+	w.told(t, "the health check says so, too", w.pass(5*time.Second))
+	w.heard(w.app, "a:1", true)
+	w.told(t, "the health check is good", w.pass(5*time.Second), serverUpEvent)
+	w.heard(w.app, "a:1", false)
+	w.told(t, "and fails", w.pass(5*time.Second), serverDownEvent)
+
+	// A new config takes all for healthy, and says nothing of what is not down.
+	w.app = &App{}
+	w.view.Down = false
+	w.told(t, "reload", w.pass(5*time.Second))
+	w.goodReading()
+	w.told(t, "it answers", w.pass(15*time.Second), serverUpEvent)
+	w.heard(w.app, "a:1", false)
+	w.told(t, "down again", w.pass(time.Second), serverDownEvent)
+	w.app = &App{}
+	w.pass(time.Second)
+	w.heard(w.app, "a:1", false)
+	w.told(t, "down through a reload", w.pass(5*time.Minute), PollStale)
+}
+
+func TestDrainedIsToldOnce(t *testing.T) {
+	w := newWard()
+	w.view.Draining = true
+	w.told(t, "nothing left", w.pass(5*time.Second), serverDrainedEvent)
+	w.view.Draining = false
+	w.told(t, "taken back", w.pass(2*time.Second))
+	w.view.Draining = true
+	w.told(t, "drained again", w.pass(5*time.Second), serverDrainedEvent)
+}

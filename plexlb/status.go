@@ -1,0 +1,213 @@
+package plexlb
+
+import (
+	"cmp"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/plexlb/caddy-plexlb/internal/cluster"
+)
+
+// serverStatus is a server as the admin API shows it.
+type serverStatus struct {
+	Name          string  `json:"name"`
+	Address       string  `json:"address"`
+	Weight        float64 `json:"weight"`
+	MaxTranscodes int     `json:"max_transcodes,omitzero"` // 0: no limit
+
+	// State is, the first that is true: down, unreachable, maintenance,
+	// drained, draining, shunned, full, up.
+	State string `json:"state"`
+
+	Draining bool      `json:"draining"`
+	MoveAt   time.Time `json:"move_at,omitzero"` // when its playbacks leave
+
+	Load          float64    `json:"load"`
+	Jobs          jobCounts  `json:"jobs"`
+	Reserved      int        `json:"reserved"`
+	IdleClients   int        `json:"idle_clients"`
+	Playbacks     int        `json:"playbacks"`
+	OldestSeconds seconds    `json:"oldest_seconds"` // of the playbacks
+	Others        int        `json:"others"`         // jobs that are no playback of ours
+	Placements    uint64     `json:"placements"`
+	Poll          pollStatus `json:"poll"`
+}
+
+// jobCounts is what a server's load is made of.
+type jobCounts struct {
+	GPU  int `json:"gpu"`
+	CPU  int `json:"cpu"`
+	Copy int `json:"copy"`
+	None int `json:"none"`
+}
+
+// pollStatus is how fresh the last reading of a server is.
+type pollStatus struct {
+	LastGood   time.Time `json:"last_good,omitzero"` // zero: never
+	AgeSeconds *seconds  `json:"age_seconds,omitempty"`
+	Failure    string    `json:"failure"` // of the last reading
+}
+
+// sessionStatus is a playback as the admin API shows it.
+type sessionStatus struct {
+	ID          string       `json:"id"`
+	IDs         sessionIDs   `json:"ids"`
+	Title       string       `json:"title"`
+	Item        string       `json:"item"`
+	Server      string       `json:"server"`
+	Kind        string       `json:"kind"`
+	State       string       `json:"state"` // reserved, confirmed, expired, ended or lost
+	PlacedAt    time.Time    `json:"placed_at"`
+	AgeSeconds  seconds      `json:"age_seconds"`
+	IdleSeconds seconds      `json:"idle_seconds"`
+	Confirmed   bool         `json:"confirmed"` // a server has accepted it
+	Lost        bool         `json:"lost"`
+	Movable     bool         `json:"movable"`
+	Moves       []moveStatus `json:"moves"` // the last eight
+	Why         whyStatus    `json:"why"`
+}
+
+type sessionIDs struct {
+	Transcode string `json:"transcode,omitempty"`
+	Session   string `json:"session,omitempty"`
+	Playback  string `json:"playback,omitempty"`
+	Client    string `json:"client,omitempty"`
+}
+
+type moveStatus struct {
+	At    time.Time `json:"at"`
+	From  string    `json:"from"`
+	To    string    `json:"to"`
+	Cause string    `json:"cause"`
+}
+
+// whyStatus is a choice and what it was made from.
+type whyStatus struct {
+	Reason string      `json:"reason"`
+	At     time.Time   `json:"at"`
+	Server string      `json:"server"` // that was chosen
+	Table  []rowStatus `json:"table"`
+	More   int         `json:"more"` // candidates that are not in the table
+}
+
+type rowStatus struct {
+	Server   string  `json:"server"`
+	Load     float64 `json:"load"`
+	Cost     float64 `json:"cost"`
+	Weight   float64 `json:"weight"`
+	Score    float64 `json:"score"`
+	Excluded string  `json:"excluded"` // why it was out; empty: it was not
+}
+
+// seconds are a duration, to the tenth.
+type seconds float64
+
+func since(t, now time.Time) seconds {
+	return seconds(math.Round(max(0, now.Sub(t).Seconds())*10) / 10)
+}
+
+func (s seconds) duration() time.Duration { return time.Duration(float64(s) * float64(time.Second)) }
+
+// serverStatuses describes the servers, those of the configuration first.
+func (a *App) serverStatuses(now time.Time) []serverStatus {
+	census := a.state.ledger.Census()
+	list := []serverStatus{}
+	for _, v := range a.state.ledger.View(now) {
+		c := census[v.Address]
+		s := serverStatus{
+			Name: v.Name, Address: v.Address, Weight: v.Weight, MaxTranscodes: v.MaxTranscodes,
+			State: stateOf(&v, c), Draining: v.Draining, MoveAt: utc(v.MoveAt), Load: rounded(v.Load),
+			Jobs:     jobCounts{v.Jobs[cluster.GPU], v.Jobs[cluster.CPU], v.Jobs[cluster.Copy], v.Jobs[cluster.None]},
+			Reserved: v.Reserved, IdleClients: v.Idle, Playbacks: c.Playbacks, Others: c.Others, Placements: v.Placements,
+			Poll: pollStatus{LastGood: utc(v.Picture.Good), Failure: v.Picture.Failure},
+		}
+		if !c.Oldest.IsZero() {
+			s.OldestSeconds = since(c.Oldest, now)
+		}
+		if !v.Picture.Good.IsZero() {
+			age := since(v.Picture.Good, now)
+			s.Poll.AgeSeconds = &age
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// stateOf sums a server up in one word. That it was down when last part of a
+// choice stands until it answers a reading: there may be no choices.
+func stateOf(v *cluster.ServerView, c cluster.Census) string {
+	answers := !v.Picture.Tried.IsZero() && v.Picture.Failure == ""
+	switch {
+	case v.Down && !answers:
+		return "down"
+	case v.Picture.Failure == "refused", v.Picture.Failure == "timeout", v.Picture.Failure == "unreachable":
+		return "unreachable"
+	case v.Maintenance:
+		return "maintenance"
+	case v.Draining && c.Playbacks+c.Others == 0:
+		return "drained"
+	case v.Draining:
+		return "draining"
+	case v.Shunned:
+		return "shunned"
+	case v.MaxTranscodes > 0 && v.Jobs[cluster.GPU]+v.Jobs[cluster.CPU] >= v.MaxTranscodes:
+		return "full"
+	}
+	return "up"
+}
+
+// sessionStatuses describes the playbacks, the latest first.
+func (a *App) sessionStatuses(now time.Time) []sessionStatus {
+	list := []sessionStatus{}
+	for _, v := range a.state.ledger.Playbacks() {
+		list = append(list, statusOf(&v, now))
+	}
+	return list
+}
+
+func statusOf(v *cluster.PlaybackView, now time.Time) sessionStatus {
+	s := sessionStatus{
+		ID:    cmp.Or(v.Name(), v.Client),
+		IDs:   sessionIDs{v.Transcode, v.Session, v.Playback, v.Client},
+		Title: v.Title, Item: bare(v.Item), Server: v.Server, Kind: v.Work.String(), State: v.State.String(),
+		PlacedAt: utc(v.Placed), AgeSeconds: since(v.Placed, now), IdleSeconds: since(v.Seen, now),
+		Confirmed: v.Confirmed, Lost: v.Lost, Movable: v.Movable, Moves: []moveStatus{},
+		Why: whyStatus{Reason: v.Why.Reason.String(), At: utc(v.Why.At), Table: []rowStatus{}, More: v.Why.More},
+	}
+	switch {
+	case v.Lost:
+		s.State = "lost"
+	case v.Ended:
+		s.State = "ended"
+	case v.State == 0:
+		s.State = cluster.Expired.String() // no server lists it
+	}
+	for _, m := range v.History {
+		s.Moves = append(s.Moves, moveStatus{utc(m.At), m.From, m.To, m.Cause.String()})
+	}
+	if v.Why.Chosen != nil {
+		s.Why.Server = v.Why.Chosen.Name()
+	}
+	for _, r := range v.Why.Table {
+		s.Why.Table = append(s.Why.Table, rowStatus{
+			Server: r.Server.Name(), Load: rounded(float64(r.Load)), Cost: rounded(float64(r.Cost)),
+			Weight: rounded(float64(r.Weight)), Score: rounded(float64(r.Score)), Excluded: r.Out.String(),
+		})
+	}
+	return s
+}
+
+// bare is an item without its query, in which clients hide tokens.
+func bare(item string) string {
+	item, _, _ = strings.Cut(item, "?")
+	if i := strings.Index(strings.ToLower(item), "x-plex-token"); i >= 0 {
+		item = item[:i]
+	}
+	return item
+}
+
+// rounded keeps what people and scripts want to see of a load.
+func rounded(x float64) float64 { return math.Round(x*1000) / 1000 }
+
+func utc(t time.Time) time.Time { return t.UTC().Round(time.Millisecond) }
