@@ -65,6 +65,10 @@ type about struct {
 
 func (j *job) counts() bool { return j.state == Reserved || j.state == Confirmed }
 
+// bare reports whether the server lists a session and no transcode for it. It
+// does that for a while for those that have gone elsewhere.
+func (j *job) bare() bool { return strings.HasPrefix(j.id, "\x00") }
+
 func (j *job) title() string {
 	if j.about == nil {
 		return ""

@@ -90,13 +90,14 @@ func (l *Ledger) report(s *Server, r *Report, asked, now time.Duration) {
 	// or not it plays anything [P §3.6].
 	set := l.settings.Load()
 	echo := set.Replicated && r.Work == None && s.Name() == set.Primary
+	left := strings.HasPrefix(r.ID, "\x00") && r.Session != "" // perhaps what a carried playback has left behind
 	switch {
 	case j != nil && j.state == Ended && asked < j.at+endedMemory:
 		return // PMS lists it for a moment longer
 	case mine && r.Work == None && r.ID != j.id && j.work != None &&
 		(j.state == Reserved || j.state == Confirmed && j.reading == s.reading):
 		return // a session whose transcode is not listed yet, or listed besides
-	case !mine && (r.Work == None && l.plays(r.Client, s) || echo && l.playsElsewhere(r, s)):
+	case !mine && (r.Work == None && l.plays(r.Client, s) || (echo || left) && l.playsElsewhere(r, s)):
 		if j != nil {
 			l.strike(j)
 		}

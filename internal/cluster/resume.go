@@ -242,7 +242,7 @@ func (l *Ledger) replaced(p *Playback) bool {
 		}
 	}
 	j := l.strangers.byClient[p.ids.Client]
-	return j != nil && j.state == Confirmed && j.work != None && j.at > max(p.placed, p.begun) &&
+	return j != nil && j.state == Confirmed && j.work != None && j.at > max(p.placed, p.begun) && !j.bare() &&
 		j.id != p.ids.Transcode && !slices.Contains(p.older, j.id)
 }
 

@@ -353,7 +353,7 @@ func TestEvents(t *testing.T) {
 	if err := servers[1].StartOn(addr); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the server is told to be back", 10*time.Second, func() bool { return len(in.of("server_up", "server", "plex2")) == 1 })
+	eventually(t, "the server is told to be back", 25*time.Second, func() bool { return len(in.of("server_up", "server", "plex2")) == 1 })
 	eventually(t, "the token is good again", 20*time.Second, func() bool {
 		return len(in.of("server_degraded", "server", "plex1", "reason", plexlb.TokenRejected, "degraded", "false")) == 1
 	})
