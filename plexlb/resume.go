@@ -374,7 +374,11 @@ func (j *journey) send(ctx context.Context, l *Lease, rec *recording) (err error
 	l.server, l.attempts = nil, 0
 	defer func() {
 		// The proxy panics when an answer breaks off in the middle.
-		if recover() != nil {
+		if p := recover(); p != nil {
+			if p != http.ErrAbortHandler {
+				j.handler.logger.Error("sending a start again", zap.Any("panic", p), zap.Stack("stack"))
+			}
+			l.stopWaiting()
 			err = errLate
 		}
 	}()
