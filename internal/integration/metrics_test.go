@@ -379,3 +379,49 @@ func TestEvents(t *testing.T) {
 		t.Errorf("what was told once only is told %d times: %v", downs, in.events)
 	}
 }
+
+// What quietly goes wrong on real servers is seen in what they report, whoever
+// plays there.
+func TestDegraded(t *testing.T) {
+	servers := stand(t, 2, func(i int, cfg *plextest.Config) {
+		if i == 0 {
+			cfg.GPULimit = 1
+		} else {
+			cfg.NoHardware, cfg.Speed, cfg.SegmentDuration = true, 2, 100*time.Millisecond // half of real time in software
+		}
+	})
+	config := fmt.Sprintf("{\nGLOBAL\nplexlb {\n\ttoken %s\n\tpoll_interval 300ms\n\tserver plex1 %s {\n\t\tmax_transcodes 2\n\t}\n\tserver plex2 %s {\n\t\tmax_transcodes 1\n\t}\n}\n}\nHERE {\n\tplexlb\n}\n",
+		token, servers[0].Addr(), servers[1].Addr())
+	b := load(t, config)
+	for i, n := range []int{2, 1} {
+		for k := range n {
+			v := plextest.NewViewer(plextest.MPVShim, servers[i].URL(), token, plextest.HEVC, uint64(10*i+k))
+			t.Cleanup(v.Close)
+			if err := v.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	reasons := func(server string) (list []string) {
+		for _, d := range b.app().Degraded()[server] {
+			list = append(list, d.Reason)
+		}
+		return list
+	}
+	eventually(t, "software where there is a GPU, and no room anywhere", 8*time.Second, func() bool {
+		return slices.Equal(reasons("plex1"), []string{plexlb.GPUFallback, plexlb.AllFull}) && slices.Equal(reasons("plex2"), []string{plexlb.AllFull})
+	})
+	eventually(t, "slower than real time", 15*time.Second, func() bool { return slices.Contains(reasons("plex2"), plexlb.SlowTranscode) })
+	if slices.Contains(reasons("plex2"), plexlb.GPUFallback) {
+		t.Error("a server without a GPU is said to miss one")
+	}
+	servers[0].SetIdentity("somebody-else")
+	servers[0].SetPoll(plextest.PollHTML) // as it was away meanwhile
+	time.Sleep(time.Second)
+	servers[0].SetPoll(plextest.PollGood)
+	eventually(t, "another identity", 10*time.Second, func() bool { return slices.Contains(reasons("plex1"), plexlb.IdentityChanged) })
+	if err := b.reload(strings.ReplaceAll(config, "max_transcodes 2", "max_transcodes 9")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the operator has taken note, and made room", 25*time.Second, func() bool { return slices.Equal(reasons("plex1"), []string{plexlb.GPUFallback}) })
+}
