@@ -132,7 +132,9 @@ func (l *Lease) FlushError() error {
 	if l.held {
 		return nil
 	}
-	return http.NewResponseController(l.ResponseWriter).Flush()
+	err := http.NewResponseController(l.ResponseWriter).Flush()
+	l.clientGone = l.clientGone || err != nil
+	return err
 }
 
 // release lets the client have the answer that was held back.

@@ -49,6 +49,7 @@ var (
 	errLate    = errors.New("the playback could not be resumed in time")
 	errLost    = errors.New("the playback cannot be carried to another server")
 	errOver    = errors.New("the playback is over")
+	errStream  = errors.New("the playback is a stream, which its player has to begin again")
 	errUnknown = errors.New("it is not known what the playback was started with")
 	errPresent = errors.New("the server still has the session")
 	errWrites  = errors.New("a request that may have been carried out is not repeated")
@@ -166,6 +167,10 @@ func (j *journey) fly(ctx context.Context) (err error) {
 			if err = j.seek(ctx, from); !errors.Is(err, errLate) {
 				break
 			}
+		}
+		if at, _ := app.state.ledger.ServerOf(j.playback); at != from && j.mover == nil {
+			err = nil // its client has begun it elsewhere
+			break
 		}
 		err = j.replay(ctx)
 	}
@@ -499,6 +504,9 @@ func (h *Handler) heal(l *Lease, r *http.Request, next caddyhttp.Handler, late <
 	}
 	if l.ends() {
 		return errOver
+	}
+	if led.Endless(p) && !l.segment { // live TV has segments
+		return errStream
 	}
 	if led.Lost(p) {
 		return errLost

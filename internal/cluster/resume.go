@@ -98,6 +98,14 @@ func (l *Ledger) Kept(p *Playback) bool {
 	return p.kept != nil
 }
 
+// Endless reports whether the playback is a stream without segments, which
+// ends with its connection and whose player begins another.
+func (l *Ledger) Endless(p *Playback) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return p.kept != nil && p.kept.start != nil && p.kept.start.Endless()
+}
+
 // Resumption is a playback on the way to where it goes on: on another server,
 // or on its own, which has lost its session.
 type Resumption struct {
