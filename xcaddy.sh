@@ -89,6 +89,7 @@ tests() {
 	step staticcheck
 	go tool staticcheck ./...
 	step tests
+	mkdir -p bin
 	# Those through a real Caddy mostly wait: two halves take half the time.
 	go test -race -timeout 9m -run '^Test[M-Z]' ./internal/integration >bin/second-half.log 2>&1 &
 	second=$!
