@@ -185,7 +185,11 @@ func (l *Lease) ask(site string, r *http.Request) {
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/status/sessions/terminate"):
 		// For the server that plays it, whoever asks.
-		q.Role, q.Session, l.ending = cluster.Inquire, plex.Query(r.URL.RawQuery, "sessionId"), true
+		q.Role, l.ending = cluster.Inquire, true
+		if p, ok := l.app.state.ledger.Explain(plex.Query(r.URL.RawQuery, "sessionId")); ok {
+			q.IDs = p.IDs
+			q.Client = "" // it is not the player that asks
+		}
 	case r.Method == http.MethodDelete && q.Role == cluster.Inquire && q.Transcode != "":
 		l.ending = true
 	}

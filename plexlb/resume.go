@@ -59,9 +59,11 @@ var (
 
 // flight is one resumption, for which any number of requests may wait.
 type flight struct {
-	done  chan struct{}
-	err   error
-	mover bool // made for an operator, who does not need it
+	done   chan struct{}
+	err    error
+	ctx    context.Context
+	cancel context.CancelFunc
+	mover  bool // made for an operator, and given up for a viewer who needs one
 }
 
 // flights are the resumptions under way.
@@ -81,6 +83,8 @@ func (f *flights) join(p *cluster.Playback, mover bool) (fl *flight, first bool)
 		f.of = make(map[*cluster.Playback]*flight)
 	}
 	fl = &flight{done: make(chan struct{}), mover: mover}
+	// Not with the request's context: others wait for it as well.
+	fl.ctx, fl.cancel = context.WithTimeout(context.Background(), patience)
 	f.of[p] = fl
 	return fl, true
 }
@@ -121,6 +125,7 @@ type journey struct {
 	missing  bool              // its server says that it does not have it
 	tried    []*cluster.Server // which are no use
 	refused  bool              // by one of them
+	charged  bool              // against what a lost session may cost
 	mover    *cluster.Mover    // set when an operator wants it elsewhere
 	cause    cluster.Cause     // else why it is made
 }
@@ -128,15 +133,16 @@ type journey struct {
 // resume has the journey made, by this request or by another, and waits for it.
 func (h *Handler) resume(ctx context.Context, j journey, late <-chan time.Time) error {
 	fl, first := h.app.state.flights.join(j.playback, j.mover != nil)
-	if first {
-		// Not with the request's context: others wait for it as well.
+	switch {
+	case first:
 		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
-			defer cancel()
+			defer fl.cancel()
 			err := errLate // if it panics
 			defer func() { h.app.state.flights.land(j.playback, fl, err) }()
-			err = j.fly(ctx)
+			err = j.fly(fl.ctx)
 		}()
+	case fl.mover && j.mover == nil:
+		fl.cancel()
 	}
 	err := fl.wait(ctx, late)
 	if errors.Is(err, errTarget) && !first && j.mover == nil {
@@ -293,13 +299,12 @@ func (j *journey) replay(ctx context.Context) error {
 	if res.Start == nil && res.Decision == nil {
 		return errUnknown
 	}
-	if rec, ok := res.Start.(*recording); ok {
-		switch id := plex.Query(rec.query, "session"); {
-		case id == "":
-		case j.id == "":
-			res.Transcode = id
-		case j.id != id:
-			return errOver // a former transcode, which the present one has ended
+	if id := started(res); id != "" && j.id == "" {
+		res.Transcode = id
+	}
+	if j.cause == cluster.LostSession && !j.charged && j.mover == nil {
+		if j.charged = true; !led.Again(j.playback, time.Now()) {
+			return errPresent // this leads nowhere: its word stands
 		}
 	}
 	decision, start := j.translate(res)
@@ -339,6 +344,15 @@ func (j *journey) replay(ctx context.Context) error {
 	}
 	led.Resumed(res, time.Now()) // if not, it has ended or been carried by somebody else
 	return nil
+}
+
+// started returns the transcode id of a playback's start, empty if that is not
+// known. Others that it has are former ones, or not begun.
+func started(res *cluster.Resumption) string {
+	if rec, ok := res.Start.(*recording); ok {
+		return plex.Query(rec.query, "session")
+	}
+	return ""
 }
 
 func statusError(status int) error {
@@ -519,7 +533,12 @@ func (h *Handler) heal(l *Lease, r *http.Request, next caddyhttp.Handler, late <
 		return nil
 	}
 	if missing && !led.Missing(p, h.app.reader(l.server) != nil, time.Now()) {
-		return errPresent // there is no such segment, or this leads nowhere
+		return errPresent // there is no such segment
+	}
+	if res := led.Resume(p, ""); res != nil && l.segment {
+		if id := started(res); id != "" && id != l.query.Transcode {
+			return errOver // a former transcode, which the present one has ended
+		}
 	}
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	j := journey{

@@ -193,13 +193,19 @@ func (l *Ledger) Present(p *Playback, now time.Time) {
 // that the server can be asked whether it has the session at all.
 func (l *Ledger) Missing(p *Playback, ask bool, now time.Time) bool {
 	at := l.since(now)
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return !p.gone && p.endedAt == 0 && (ask || p.resumedAt == 0 || at-p.resumedAt >= resumedHolds) &&
+		(p.presentAt == 0 || at-p.presentAt >= presentHolds)
+}
+
+// Again reports whether a playback whose server has lost its session may be
+// begun there once more.
+func (l *Ledger) Again(p *Playback, now time.Time) bool {
+	at := l.since(now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case p.gone, p.endedAt != 0, !ask && p.resumedAt != 0 && at-p.resumedAt < resumedHolds,
-		p.presentAt != 0 && at-p.presentAt < presentHolds:
-		return false
-	case p.budgetAt == 0, at-p.budgetAt > time.Minute:
+	if p.budgetAt == 0 || at-p.budgetAt > time.Minute {
 		p.budgetAt, p.budget = at, mostResumptions
 	}
 	if p.budget == 0 {

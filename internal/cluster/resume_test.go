@@ -493,11 +493,11 @@ func TestAPlaybackIsResumed(t *testing.T) {
 		},
 		"one whose server keeps losing it is given a rest": func(d *desk, p *Playback) {
 			for n := range 10 {
-				if got, want := d.l.Missing(p, false, d.wait(time.Second).now), n < mostResumptions; got != want {
+				if got, want := d.l.Again(p, d.wait(time.Second).now), n < mostResumptions; got != want {
 					d.Errorf("time %d: %v", n, got)
 				}
 			}
-			if !d.l.Missing(p, false, d.wait(time.Minute).now) {
+			if !d.l.Again(p, d.wait(time.Minute).now) {
 				d.Error("not a minute later")
 			}
 		},
