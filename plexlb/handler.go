@@ -2,6 +2,7 @@ package plexlb
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -86,6 +87,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if shared {
 		body, r, shared = keepBody(r)
 	}
+	if l.query.Writes {
+		r = sentOnce(r)
+	}
 	var err error
 	if l.query.Role == cluster.Start {
 		err = h.serveStart(l, r, next)
@@ -102,6 +106,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	h.report(l, err)
 	return l.later(err)
+}
+
+// sentOnce returns the request so that Go's HTTP client does not repeat it by
+// itself: it would repeat any GET whose connection breaks, and many of PMS's
+// writes are GETs [P §10.21]. A body whose length is not known beforehand keeps
+// it from that, and as there is nothing in it, none is sent.
+func sentOnce(r *http.Request) *http.Request {
+	if r.Method != http.MethodGet || r.ContentLength != 0 || r.Header.Get("Upgrade") != "" {
+		return r
+	}
+	r2 := new(http.Request)
+	*r2 = *r
+	r2.Body, r2.ContentLength = io.NopCloser(strings.NewReader("")), -1
+	return r2
 }
 
 // serveStart sends a decision or start on: once more to another server if the

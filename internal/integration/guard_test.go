@@ -225,13 +225,21 @@ func TestWritesAreSentOnce(t *testing.T) {
 				return
 			}
 			asked.Add(1)
+			if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
+				t.Errorf("%s has got a body", r.URL.Path)
+			}
+			if r.URL.Query().Has("broken") {
+				// On a connection that was used before, Go repeats any GET.
+				panic(http.ErrAbortHandler)
+			}
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}))
 		t.Cleanup(s.Close)
 		return s.Listener.Addr().String()
 	}
 	b := load(t, "{\nGLOBAL\nplexlb {\nmode replicated plex1\nserver plex1 "+pms()+"\nserver plex2 "+pms()+"\n}\n}\nHERE {\nplexlb\n}\n")
-	for _, what := range []string{"POST /video/:/transcode/universal/decision?path=x&session=s", "GET /:/scrobble?key=1", "PUT /library/parts/1?audioStreamID=2", "GET /:/timeline?state=stopped"} {
+	for _, what := range []string{"POST /video/:/transcode/universal/decision?path=x&session=s", "GET /:/scrobble?key=1", "PUT /library/parts/1?audioStreamID=2", "GET /:/timeline?state=stopped",
+		"GET /:/scrobble?key=1&broken=1", "GET /:/scrobble?key=1", "GET /:/timeline?state=stopped&broken=1"} {
 		method, path, _ := strings.Cut(what, " ")
 		asked.Store(0)
 		do(t, method, b.URL+path)
