@@ -44,7 +44,6 @@ var degradations = []string{GPUFallback, SlowTranscode, PollStale, TokenRejected
 
 // Degradation is something that is quietly wrong with a server.
 type Degradation struct {
-	Server string    `json:"server"`
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since"`
 	Detail string    `json:"detail"`
@@ -110,19 +109,20 @@ func (t *troubles) at(address string) *trouble {
 	return one
 }
 
-// of returns whether a server is down, and the reasons why it is degraded.
-func (t *troubles) of(address string) (down bool, reasons map[string]bool) {
+// of returns whether a server is down, and what is quietly wrong with it.
+func (t *troubles) of(address string) (down bool, found []Degradation) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	one := t.by[address]
 	if one == nil {
 		return false, nil
 	}
-	reasons = make(map[string]bool, len(one.found))
-	for r := range one.found {
-		reasons[r] = true
+	for _, reason := range degradations {
+		if f := one.found[reason]; f != nil {
+			found = append(found, Degradation{reason, utc(f.since), f.detail})
+		}
 	}
-	return one.down, reasons
+	return one.down, found
 }
 
 // heard takes in Caddy's word on the health of an upstream.
@@ -406,23 +406,10 @@ func (a *App) tell(c change, now time.Time) {
 
 // Degraded returns what is quietly wrong, by the names of the servers.
 func (a *App) Degraded() map[string][]Degradation {
-	t := &a.state.troubles
-	names := make(map[string]string)
-	for _, s := range a.state.ledger.Servers().List() {
-		names[s.Address()] = s.Name()
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	all := make(map[string][]Degradation)
-	for address, one := range t.by {
-		name, ok := names[address]
-		if !ok {
-			continue
-		}
-		for _, reason := range degradations {
-			if f := one.found[reason]; f != nil {
-				all[name] = append(all[name], Degradation{name, reason, f.since, f.detail})
-			}
+	for _, s := range a.state.ledger.Servers().List() {
+		if _, found := a.state.troubles.of(s.Address()); len(found) > 0 {
+			all[s.Name()] = found
 		}
 	}
 	return all

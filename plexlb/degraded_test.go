@@ -1,6 +1,7 @@
 package plexlb
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -130,7 +131,8 @@ func TestAServerIsFullOnlyWithAllOthers(t *testing.T) {
 	full := func() (names []string) {
 		w.look(w.app, []cluster.ServerView{w.view, other}, nil, nil, w.now)
 		for _, a := range []string{"a:1", "b:1"} {
-			if _, r := w.of(a); r[AllFull] {
+			_, found := w.of(a)
+			if slices.ContainsFunc(found, func(d Degradation) bool { return d.Reason == AllFull }) {
 				names = append(names, a)
 			}
 		}

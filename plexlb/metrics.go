@@ -195,8 +195,8 @@ func (s *state) collect(ch chan<- prometheus.Metric, now time.Time) {
 			g = &gauges{up: true, limited: true, degraded: make(map[string]bool)}
 			by[label] = g
 		}
-		down, reasons := s.troubles.of(v.Address)
-		g.add(&v, down, reasons, now)
+		down, found := s.troubles.of(v.Address)
+		g.add(&v, down, found, now)
 	}
 	for _, name := range slices.Sorted(maps.Keys(by)) {
 		g := by[name]
@@ -254,7 +254,7 @@ func (s *state) collect(ch chan<- prometheus.Metric, now time.Time) {
 }
 
 // add counts a server in.
-func (g *gauges) add(v *cluster.ServerView, down bool, reasons map[string]bool, now time.Time) {
+func (g *gauges) add(v *cluster.ServerView, down bool, found []Degradation, now time.Time) {
 	g.up = g.up && !down
 	g.draining = g.draining || v.Draining
 	g.weight += v.Weight
@@ -267,7 +267,9 @@ func (g *gauges) add(v *cluster.ServerView, down bool, reasons map[string]bool, 
 	if !v.Picture.Good.IsZero() {
 		g.age, g.read = max(g.age, now.Sub(v.Picture.Good).Seconds()), true
 	}
-	maps.Copy(g.degraded, reasons)
+	for _, d := range found {
+		g.degraded[d.Reason] = true
+	}
 }
 
 func truth(b bool) float64 {

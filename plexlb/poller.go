@@ -28,6 +28,9 @@ const (
 
 	// How often a server's identity is checked while its sessions are read.
 	identityPause = time.Minute
+
+	// maxName bounds what is kept of a title or a player's name, in bytes.
+	maxName = 200
 )
 
 // poller reads one server's sessions for the ledger.
@@ -191,10 +194,16 @@ func (p *poller) sessions(ctx context.Context) ([]cluster.Report, []plex.Transco
 	for _, s := range sessions {
 		r := cluster.Report{
 			ID: "\x00session " + s.Key, Client: s.Client, Session: s.ID,
-			Title: s.Title, Work: cluster.Work(s.Work()),
+			Title: brief(s.Title), Device: brief(s.PlayerTitle), Work: cluster.Work(s.Work()),
 		}
 		if s.GrandparentTitle != "" {
-			r.Title = s.GrandparentTitle + " – " + s.Title
+			r.Title = brief(s.GrandparentTitle + " – " + s.Title)
+		}
+		switch {
+		case r.Device == "":
+			r.Device = brief(s.Product)
+		case s.Product != "" && s.Product != s.PlayerTitle:
+			r.Device = brief(s.PlayerTitle + " (" + s.Product + ")")
 		}
 		if s.Transcode != nil && s.Transcode.ID != "" {
 			r.ID = s.Transcode.ID
@@ -215,6 +224,15 @@ func (p *poller) sessions(ctx context.Context) ([]cluster.Report, []plex.Transco
 		}
 	}
 	return reports, transcodes, nil
+}
+
+// brief cuts what people name things to a length that can be shown and kept:
+// some of it is what clients say.
+func brief(s string) string {
+	if len(s) <= maxName {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxName], "") + "…"
 }
 
 func report(t plex.Transcode) cluster.Report {

@@ -142,6 +142,26 @@ func (s screen) servers(list []serverStatus) error {
 			strconv.Itoa(v.Jobs.GPU), strconv.Itoa(v.Jobs.CPU), strconv.Itoa(v.Jobs.Copy), strconv.Itoa(v.Jobs.None),
 			strconv.Itoa(v.IdleClients), limit, strconv.Itoa(v.Playbacks), v.Poll.String())
 	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return s.degraded(list)
+}
+
+// degraded prints what is quietly wrong, if anything is.
+func (s screen) degraded(list []serverStatus) error {
+	t := s.table(1)
+	some := false
+	for _, v := range list {
+		for _, d := range v.Degraded {
+			if !some {
+				some = true
+				_, _ = fmt.Fprintln(s)
+				t.row(plain, "SERVER", "DEGRADED", "FOR", "DETAIL")
+			}
+			t.row(yellow, v.Name, d.Reason, short(time.Since(d.Since)), d.Detail)
+		}
+	}
 	return t.Flush()
 }
 
@@ -166,10 +186,10 @@ func (s screen) sessions(list []sessionStatus, most int) error {
 		list, more = list[:most], len(list)-most
 	}
 	t := s.table(3)
-	t.row(plain, "SESSION", "SERVER", "KIND", "STATE", "AGE", "IDLE", "MOVES", "WHY", "TITLE")
+	t.row(plain, "SESSION", "SERVER", "KIND", "STATE", "AGE", "IDLE", "MOVES", "WHY", "CLIENT", "TITLE")
 	for _, v := range list {
 		t.row(colourOf(v.State), v.ID, v.Server, v.Kind, v.State, short(v.AgeSeconds.duration()), short(v.IdleSeconds.duration()),
-			strconv.Itoa(len(v.Moves)), v.Why.Reason, cmp.Or(v.Title, v.Item))
+			strconv.Itoa(len(v.Moves)), v.Why.Reason, cmp.Or(v.Client, "-"), cmp.Or(v.Title, v.Item))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -212,6 +232,7 @@ func (s screen) explain(v *sessionStatus) error {
 	line("Session", v.ID)
 	line("Title", v.Title)
 	line("Item", v.Item)
+	line("Client", v.Client)
 	line("Transcode id", v.IDs.Transcode)
 	line("Session id", v.IDs.Session)
 	line("Playback id", v.IDs.Playback)

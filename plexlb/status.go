@@ -32,6 +32,9 @@ type serverStatus struct {
 	Others        int        `json:"others"`         // jobs that are no playback of ours
 	Placements    uint64     `json:"placements"`
 	Poll          pollStatus `json:"poll"`
+
+	// Degraded is what is quietly wrong.
+	Degraded []Degradation `json:"degraded"`
 }
 
 // jobCounts is what a server's load is made of.
@@ -54,6 +57,7 @@ type sessionStatus struct {
 	ID          string       `json:"id"`
 	IDs         sessionIDs   `json:"ids"`
 	Title       string       `json:"title"`
+	Client      string       `json:"client"` // the player's name, as its server reports it
 	Item        string       `json:"item"`
 	Server      string       `json:"server"`
 	Kind        string       `json:"kind"`
@@ -115,12 +119,14 @@ func (a *App) serverStatuses(now time.Time) []serverStatus {
 	list := []serverStatus{}
 	for _, v := range a.state.ledger.View(now) {
 		c := census[v.Address]
+		down, degraded := a.state.troubles.of(v.Address)
 		s := serverStatus{
 			Name: v.Name, Address: v.Address, Weight: v.Weight, MaxTranscodes: v.MaxTranscodes,
-			State: stateOf(&v, c), Draining: v.Draining, MoveAt: utc(v.MoveAt), Load: rounded(v.Load),
+			State: stateOf(&v, c, down), Draining: v.Draining, MoveAt: utc(v.MoveAt), Load: rounded(v.Load),
 			Jobs:     jobCounts{v.Jobs[cluster.GPU], v.Jobs[cluster.CPU], v.Jobs[cluster.Copy], v.Jobs[cluster.None]},
 			Reserved: v.Reserved, IdleClients: v.Idle, Playbacks: c.Playbacks, Others: c.Others, Placements: v.Placements,
-			Poll: pollStatus{LastGood: utc(v.Picture.Good), Failure: v.Picture.Failure},
+			Poll:     pollStatus{LastGood: utc(v.Picture.Good), Failure: v.Picture.Failure},
+			Degraded: append([]Degradation{}, degraded...),
 		}
 		if !c.Oldest.IsZero() {
 			s.OldestSeconds = since(c.Oldest, now)
@@ -134,12 +140,10 @@ func (a *App) serverStatuses(now time.Time) []serverStatus {
 	return list
 }
 
-// stateOf sums a server up in one word. That it was down when last part of a
-// choice stands until it answers a reading: there may be no choices.
-func stateOf(v *cluster.ServerView, c cluster.Census) string {
-	answers := !v.Picture.Tried.IsZero() && v.Picture.Failure == ""
+// stateOf sums a server up in one word.
+func stateOf(v *cluster.ServerView, c cluster.Census, down bool) string {
 	switch {
-	case v.Down && !answers:
+	case down:
 		return "down"
 	case v.Picture.Failure == "refused", v.Picture.Failure == "timeout", v.Picture.Failure == "unreachable":
 		return "unreachable"
@@ -170,7 +174,7 @@ func statusOf(v *cluster.PlaybackView, now time.Time) sessionStatus {
 	s := sessionStatus{
 		ID:    cmp.Or(v.Name(), v.Client),
 		IDs:   sessionIDs{v.Transcode, v.Session, v.Playback, v.Client},
-		Title: v.Title, Item: bare(v.Item), Server: v.Server, Kind: v.Work.String(), State: v.State.String(),
+		Title: v.Title, Client: v.Device, Item: bare(v.Item), Server: v.Server, Kind: v.Work.String(), State: v.State.String(),
 		PlacedAt: utc(v.Placed), AgeSeconds: since(v.Placed, now), IdleSeconds: since(v.Seen, now),
 		Confirmed: v.Confirmed, Lost: v.Lost, Movable: v.Movable, Moves: []moveStatus{},
 		Why: whyStatus{Reason: v.Why.Reason.String(), At: utc(v.Why.At), Table: []rowStatus{}, More: v.Why.More},

@@ -61,6 +61,7 @@ type about struct {
 	client  string // the player
 	session string
 	title   string
+	device  string // the player's name, for people
 }
 
 func (j *job) counts() bool { return j.state == Reserved || j.state == Confirmed }
@@ -69,11 +70,12 @@ func (j *job) counts() bool { return j.state == Reserved || j.state == Confirmed
 // does that for a while for those that have gone elsewhere.
 func (j *job) bare() bool { return strings.HasPrefix(j.id, "\x00") }
 
-func (j *job) title() string {
+// told returns what reports said of the job.
+func (j *job) told() about {
 	if j.about == nil {
-		return ""
+		return about{}
 	}
-	return j.about.title
+	return *j.about
 }
 
 // tell adds what a report says of the job. Its strings come from an answer,
@@ -81,9 +83,10 @@ func (j *job) title() string {
 func (j *job) tell(r *Report) {
 	old := j.about
 	switch {
-	case old == nil && (j.playback == nil || r.Title != ""),
-		old != nil && (old.client == "" && r.Client != "" || old.session == "" && r.Session != "" || old.title == "" && r.Title != ""):
-		j.about = &about{strings.Clone(r.Client), strings.Clone(r.Session), strings.Clone(r.Title)}
+	case old == nil && (j.playback == nil || r.Title != "" || r.Device != ""),
+		old != nil && (old.client == "" && r.Client != "" || old.session == "" && r.Session != "" ||
+			old.title == "" && r.Title != "" || old.device == "" && r.Device != ""):
+		j.about = &about{strings.Clone(r.Client), strings.Clone(r.Session), strings.Clone(r.Title), strings.Clone(r.Device)}
 	}
 }
 
@@ -161,7 +164,7 @@ func (l *Ledger) keep(j *job, until time.Duration) {
 // for what still goes on on the server, or may be listed for a while.
 func (l *Ledger) leave(j *job, state State, until, now time.Duration) {
 	p, s, id, work := j.playback, j.server, j.id, j.work
-	rest := &job{about: &about{client: p.ids.Client, session: p.ids.name(), title: j.title()}, hold: until}
+	rest := &job{about: &about{client: p.ids.Client, session: p.ids.name(), title: j.told().title}, hold: until}
 	l.strike(j)
 	if state == Reserved && s.tally.remains >= mostRemains {
 		return

@@ -12,6 +12,7 @@ type Report struct {
 	Client  string // the player
 	Session string // the playback, as its client may name it
 	Title   string
+	Device  string // the player's name, for people
 	Work    Work
 }
 

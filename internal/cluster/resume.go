@@ -303,7 +303,7 @@ func (l *Ledger) Choose(r *Resumption, candidates []Candidate, now time.Time) (i
 	r.why = l.explain(&q, i, reason, set, candidates, at)
 	r.why.reason = Resumed
 	r.To = candidates[i].Server
-	r.job = &job{about: &about{client: p.ids.Client, session: p.ids.name(), title: p.job.title()}}
+	r.job = &job{about: &about{client: p.ids.Client, session: p.ids.name(), title: p.job.told().title}}
 	l.enter(r.job, r.To, r.id())
 	r.job.hold = at + failedHold
 	r.job.set(Reserved, r.work, at)

@@ -33,6 +33,7 @@ type ServerView struct {
 type PlaybackView struct {
 	IDs
 	Item, Title  string
+	Device       string // the player's name, as its server reports it
 	Server       string
 	Work         Work
 	State        State // of its job; 0 if it has none
@@ -149,8 +150,9 @@ func (l *Ledger) Explain(id string) (PlaybackView, bool) {
 
 func (l *Ledger) view(p *Playback) PlaybackView {
 	p.refresh()
+	told := p.job.told()
 	return PlaybackView{
-		IDs: p.ids, Item: p.item, Title: p.job.title(), Server: p.server.Name(),
+		IDs: p.ids, Item: p.item, Title: told.title, Device: told.device, Server: p.server.Name(),
 		Work: p.job.work, State: p.job.state, Confirmed: p.confirmed.Load(),
 		Placed: l.time(p.placed), Seen: l.time(time.Duration(p.seen.Load())),
 		Ended: p.endedAt != 0, Lost: p.lost, Moves: int(p.moves), History: p.movesSoFar(l),
