@@ -1,5 +1,5 @@
 // Package caddyfile is how plexlb is written in a Caddyfile: the global option
-// plexlb, and the directives plexlb and plexlb_session.
+// plexlb, and the directives plexlb, plexlb_session and plexlb_dashboard.
 package caddyfile
 
 import (
@@ -22,6 +22,8 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("plexlb", httpcaddyfile.Before, "reverse_proxy")
 	httpcaddyfile.RegisterHandlerDirective("plexlb_session", parseSession)
 	httpcaddyfile.RegisterDirectiveOrder("plexlb_session", httpcaddyfile.Before, "reverse_proxy")
+	httpcaddyfile.RegisterHandlerDirective("plexlb_dashboard", parseDashboard)
+	httpcaddyfile.RegisterDirectiveOrder("plexlb_dashboard", httpcaddyfile.Before, "respond")
 }
 
 // parseOption reads the global option plexlb. For its syntax, see the
@@ -83,6 +85,16 @@ func parseSession(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	}
 	if _, err := pick(h, handler.Servers); err != nil {
 		return nil, h.WrapErr(err)
+	}
+	return handler, nil
+}
+
+// parseDashboard reads the directive plexlb_dashboard. For its syntax, see the
+// UnmarshalCaddyfile method of plexlb.Dashboard.
+func parseDashboard(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	handler := new(plexlb.Dashboard)
+	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
 	}
 	return handler, nil
 }

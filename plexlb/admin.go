@@ -146,6 +146,7 @@ func apiError(err error) error {
 		{errOver, http.StatusConflict},
 		{errPresent, http.StatusConflict},
 		{errLate, http.StatusGatewayTimeout},
+		{errPages, http.StatusServiceUnavailable},
 		{context.DeadlineExceeded, http.StatusGatewayTimeout},
 	} {
 		if errors.Is(err, e.err) {
@@ -199,13 +200,24 @@ func showServer(app *App, _ *http.Request, name string) (any, error) {
 }
 
 func drainServer(app *App, r *http.Request, name string) (any, error) {
-	var how struct {
-		Move      *bool   `json:"move"`
-		MoveAfter *string `json:"move_after"`
-	}
+	var how drainOrder
 	if err := readBody(r, &how); err != nil {
 		return nil, err
 	}
+	if err := app.drain(name, &how); err != nil {
+		return nil, err
+	}
+	return showServer(app, r, name)
+}
+
+// drainOrder says what is to become of the playbacks of a server that is
+// drained. With nothing they stay.
+type drainOrder struct {
+	Move      *bool   `json:"move"`
+	MoveAfter *string `json:"move_after"` // a duration
+}
+
+func (a *App) drain(name string, how *drainOrder) error {
 	move, after := how.Move != nil && *how.Move, time.Duration(0)
 	if how.MoveAfter != nil {
 		var err error
@@ -216,14 +228,11 @@ func drainServer(app *App, r *http.Request, name string) (any, error) {
 			err = errors.New(`it contradicts "move": false`)
 		}
 		if err != nil {
-			return nil, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("move_after: %w", err)}
+			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("move_after: %w", err)}
 		}
 		move = true
 	}
-	if err := app.Drain(name, move, after); err != nil {
-		return nil, err
-	}
-	return showServer(app, r, name)
+	return a.Drain(name, move, after)
 }
 
 func undrainServer(app *App, r *http.Request, name string) (any, error) {

@@ -303,6 +303,7 @@ func (a *App) lookAtServers(now time.Time) {
 		a.tell(c, now)
 	}
 	a.tellMoves()
+	a.state.live.show(a, now)
 }
 
 // look does the part of lookAtServers that needs the mutex.

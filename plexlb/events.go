@@ -65,6 +65,7 @@ func (a *App) tellMoves() {
 		a.emit(sessionMovedEvent, map[string]any{
 			"session": m.Session, "from": m.From, "to": m.To, "cause": m.Cause.String(),
 		})
+		a.tellPages(m.Session, m.Move, moved)
 	}
 	a.state.metrics.dropped.Add(missed)
 }
@@ -99,4 +100,5 @@ func (a *App) tellLost(session, server, why string, cause cluster.Cause) {
 	a.emit(sessionLostEvent, map[string]any{
 		"session": session, "server": server, "reason": why, "cause": cause.String(),
 	})
+	a.tellPages(session, cluster.Move{At: time.Now(), From: server, Cause: cause}, lost)
 }

@@ -29,6 +29,7 @@ type state struct {
 	metrics  *metrics
 	troubles troubles
 	events   chan event
+	live     live
 }
 
 // clockStep is how far the ledger's time may be behind for a segment.

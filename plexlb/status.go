@@ -172,20 +172,12 @@ func (a *App) sessionStatuses(now time.Time) []sessionStatus {
 
 func statusOf(v *cluster.PlaybackView, now time.Time) sessionStatus {
 	s := sessionStatus{
-		ID:    cmp.Or(v.Name(), v.Client),
+		ID:    nameOf(v),
 		IDs:   sessionIDs{v.Transcode, v.Session, v.Playback, v.Client},
-		Title: v.Title, Client: v.Device, Item: bare(v.Item), Server: v.Server, Kind: v.Work.String(), State: v.State.String(),
+		Title: v.Title, Client: v.Device, Item: bare(v.Item), Server: v.Server, Kind: v.Work.String(), State: playbackState(v),
 		PlacedAt: utc(v.Placed), AgeSeconds: since(v.Placed, now), IdleSeconds: since(v.Seen, now),
 		Confirmed: v.Confirmed, Lost: v.Lost, Movable: v.Movable, Moves: []moveStatus{},
 		Why: whyStatus{Reason: v.Why.Reason.String(), At: utc(v.Why.At), Table: []rowStatus{}, More: v.Why.More},
-	}
-	switch {
-	case v.Lost:
-		s.State = "lost"
-	case v.Ended:
-		s.State = "ended"
-	case v.State == 0:
-		s.State = cluster.Expired.String() // no server lists it
 	}
 	for _, m := range v.History {
 		s.Moves = append(s.Moves, moveStatus{utc(m.At), m.From, m.To, m.Cause.String()})
@@ -200,6 +192,21 @@ func statusOf(v *cluster.PlaybackView, now time.Time) sessionStatus {
 		})
 	}
 	return s
+}
+
+// nameOf returns the id by which to speak of a playback.
+func nameOf(v *cluster.PlaybackView) string { return cmp.Or(v.Name(), v.Client) }
+
+func playbackState(v *cluster.PlaybackView) string {
+	switch {
+	case v.Lost:
+		return "lost"
+	case v.Ended:
+		return "ended"
+	case v.State == 0:
+		return cluster.Expired.String() // no server lists it
+	}
+	return v.State.String()
 }
 
 // bare is an item without its query, in which clients hide tokens.

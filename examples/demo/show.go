@@ -65,6 +65,9 @@ func (p *plain) draw(f frame) error {
 	if p.next == 0 {
 		p.next = every
 		_, err := fmt.Fprintf(p.out, "plexlb balances viewers over %d Plex servers, behind Caddy at %s\n", len(f.servers), f.url)
+		if err == nil {
+			_, err = fmt.Fprintf(p.out, "status page: %s\n", f.page())
+		}
 		if f.kill && err == nil {
 			_, err = fmt.Fprintf(p.out, "the servers are copies of each other; at %s one of them will be killed\n", clock(f.length/2))
 		}

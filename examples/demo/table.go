@@ -141,7 +141,7 @@ const (
 // lines draws the picture, height lines or less.
 func (f frame) lines(width, height int, g glyphs) []line {
 	width = max(narrowest, min(width, widest))
-	out := []line{f.title(width), nil}
+	out := []line{f.title(width), {{normal, "Status page: "}, {bold, f.page()}}}
 	out = append(out, f.table(width, g)...)
 	out = append(out,
 		line{},
@@ -152,6 +152,9 @@ func (f frame) lines(width, height int, g glyphs) []line {
 	out = append(out, f.placements(width, height-len(out)-len(end))...)
 	return append(out, end...)
 }
+
+// page is where Caddy shows the same to browsers.
+func (f frame) page() string { return f.url + "/plexlb/" }
 
 func (f frame) title(width int) line {
 	l := line{{bold, "plexlb"}, {normal, fmt.Sprintf(" balances %d viewers over %d Plex servers", f.tally.viewers, len(f.servers))}}

@@ -136,6 +136,18 @@ func (l *Ledger) Playbacks() []PlaybackView {
 	return views
 }
 
+// Outline returns the playbacks in no order, without what takes room: the
+// moves, and the table of why each is where it is.
+func (l *Ledger) Outline() []PlaybackView {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	views := make([]PlaybackView, 0, len(l.playbacks.members))
+	for _, m := range l.playbacks.members {
+		views = append(views, l.outline(m.owner))
+	}
+	return views
+}
+
 // Explain returns the playback that goes by any of its client's ids, and why
 // it is where it is.
 func (l *Ledger) Explain(id string) (PlaybackView, bool) {
@@ -149,14 +161,20 @@ func (l *Ledger) Explain(id string) (PlaybackView, bool) {
 }
 
 func (l *Ledger) view(p *Playback) PlaybackView {
+	v := l.outline(p)
+	v.History, v.Why = p.movesSoFar(l), p.why.view(l)
+	return v
+}
+
+func (l *Ledger) outline(p *Playback) PlaybackView {
 	p.refresh()
 	told := p.job.told()
 	return PlaybackView{
 		IDs: p.ids, Item: p.item, Title: told.title, Device: told.device, Server: p.server.Name(),
 		Work: p.job.work, State: p.job.state, Confirmed: p.confirmed.Load(),
 		Placed: l.time(p.placed), Seen: l.time(time.Duration(p.seen.Load())),
-		Ended: p.endedAt != 0, Lost: p.lost, Moves: int(p.moves), History: p.movesSoFar(l),
-		Movable: l.settings.Load().Replicated && !p.gone && p.movable(), Why: p.why.view(l),
+		Ended: p.endedAt != 0, Lost: p.lost, Moves: int(p.moves),
+		Movable: l.settings.Load().Replicated && !p.gone && p.movable(), Why: Placement{Reason: p.why.reason},
 	}
 }
 

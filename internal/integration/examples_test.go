@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"encoding/base64"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,9 +13,12 @@ import (
 	"github.com/plexlb/caddy-plexlb/internal/plextest"
 )
 
+// hiccup is the hash of that word.
+const hiccup = "$2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG"
+
 // The examples are not only valid: people play through them.
 func TestExamplesRun(t *testing.T) {
-	for _, name := range []string{"minimal", "replicated", "handwritten", "logging"} {
+	for _, name := range []string{"minimal", "replicated", "handwritten", "logging", "dashboard"} {
 		t.Run(name, func(t *testing.T) {
 			config, err := os.ReadFile(filepath.Join("..", "..", "examples", name, "Caddyfile"))
 			if err != nil {
@@ -26,7 +31,7 @@ func TestExamplesRun(t *testing.T) {
 			failures := filepath.Join(t.TempDir(), "caddy.log")
 			for key, value := range map[string]string{
 				"PLEX1": servers[0].Addr(), "PLEX2": servers[1].Addr(), "PLEX_TOKEN": token, "LOG": "file " + log, "ERRORS": "file " + failures,
-				"SITE": b.URL, "SITE1": "http://" + freeAddr(t), "SITE2": "http://" + freeAddr(t),
+				"ADMIN_HASH": hiccup, "SITE": b.URL, "SITE1": "http://" + freeAddr(t), "SITE2": "http://" + freeAddr(t),
 			} {
 				t.Setenv(key, value)
 			}
@@ -51,6 +56,14 @@ func TestExamplesRun(t *testing.T) {
 					t.Errorf("%s: %v", kind, err)
 				}
 				_ = v.Stop(t.Context())
+			}
+			if name == "dashboard" {
+				if status, _, _ := b.get("/plexlb/events"); status != http.StatusUnauthorized {
+					t.Errorf("the status page is open to all: %d", status)
+				}
+				if status, head, _ := b.get("/plexlb/", "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("admin:hiccup"))); status != http.StatusOK || head.Get("Content-Security-Policy") == "" {
+					t.Errorf("the status page: %d", status)
+				}
 			}
 			if name != "logging" {
 				return
