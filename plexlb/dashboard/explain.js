@@ -116,15 +116,16 @@ export class Explanation {
       parts.push(el("p", { class: "actions" }, move, s.movable ? null : ` ${reason}`));
     }
     if (why.table?.length) {
+      const best = why.table.find((r) => r.server === why.server)?.score;
       parts.push(
         el("h3", {}, "How the servers stood, ", clock(when(why.at), now)),
         table("candidates", ["Server", "Load", "Its cost", "Weight", "Score", "Verdict"], why.table.map((r) => {
           const chosen = r.server === why.server;
           const out = r.excluded ? said(exclusions, r.excluded) : "";
-          const verdict = chosen ? ["chosen", out].filter(Boolean).join(", ") : out || "had a higher score";
+          const verdict = chosen ? ["chosen", out].filter(Boolean).join(", ") : out || (r.score > best ? "had a higher score" : "");
           return { mark: chosen, cells: [bold(r.server), exact(r.load), exact(r.cost), exact(r.weight), exact(r.score), verdict] };
         })),
-        el("p", { class: "small" }, "The score is (load + cost) / weight; the lowest is chosen.", why.more ? ` ${count(why.more, "server more was", "servers more were")} looked at.` : ""),
+        el("p", { class: "small" }, "The score is (load + cost) / weight; where nothing else decides, the lowest is chosen.", why.more ? ` ${count(why.more, "server more was", "servers more were")} looked at.` : ""),
       );
     }
     if (s.moves?.length) {

@@ -41,17 +41,17 @@ export class Summary {
       for (const kind of ["gpu", "cpu", "copy", "none"]) sum[kind] += s.jobs[kind] ?? 0;
     }
 
-    text(byId("mode"), mode === "replicated" ? `replicated, primary ${primary}` : "separate libraries");
+    text(byId("mode"), mode !== "replicated" ? "separate libraries" : primary ? `replicated, primary ${primary}` : "replicated");
     show(byId("totals"), true);
     text(byId("total-servers"), whole(sum.up));
     text(byId("total-servers-sub"), `of ${whole(servers.size)}`);
     attr(byId("total-servers"), "data-low", sum.bad > 0);
     text(byId("total-playbacks"), whole(sessions.size));
-    text(byId("total-playbacks-sub"), `${whole(sum.copy + sum.none)} without transcoding`);
+    text(byId("total-playbacks-sub"), `${whole(sum.copy + sum.none)} not transcoded`);
     text(byId("total-transcodes"), whole(sum.gpu + sum.cpu));
     text(byId("total-transcodes-sub"), `${whole(sum.gpu)} GPU, ${whole(sum.cpu)} CPU`);
     text(byId("total-load"), tenth(sum.load));
     // Without limits there is nothing that a share could be of.
-    text(byId("total-load-sub"), sum.limits && sum.room ? `of ${tenth(sum.room)}, ${whole((100 * sum.load) / sum.room)} %` : "transcodes in hardware");
+    text(byId("total-load-sub"), sum.limits && sum.room ? `of ${tenth(sum.room)}, ${whole((100 * sum.load) / sum.room)} %` : "");
   }
 }

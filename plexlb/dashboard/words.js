@@ -102,7 +102,7 @@ export function degradation(reason) {
 export const exclusions = {
   down: "was down",
   tried: "had been tried",
-  draining: "takes no new playbacks",
+  draining: "took no new playbacks",
   maintenance: "was in maintenance",
   shunned: "was avoided",
   full: "was at its limit",
