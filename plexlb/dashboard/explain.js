@@ -125,7 +125,7 @@ export class Explanation {
           const verdict = chosen ? ["chosen", out].filter(Boolean).join(", ") : out || (r.score > best ? "had a higher score" : "");
           return { mark: chosen, cells: [bold(r.server), exact(r.load), exact(r.cost), exact(r.weight), exact(r.score), verdict] };
         })),
-        el("p", { class: "small" }, "The score is (load + cost) / weight; the lowest is chosen.", why.more ? ` ${count(why.more, "server more was", "servers more were")} looked at.` : ""),
+        el("p", { class: "small" }, "The score is (load + cost) / weight; where nothing else decides, the lowest is chosen.", why.more ? ` ${count(why.more, "server more was", "servers more were")} looked at.` : ""),
       );
     }
     if (s.moves?.length) {

@@ -108,6 +108,7 @@ export class Playbacks {
       attr(this.#table, "data-control", control);
       for (const row of this.#rows.values()) row.root.remove();
       this.#rows.clear();
+      this.#height = 0; // with buttons rows may be higher
     }
     show(document.getElementById("no-moving"), control && mode === "separate");
     if (news.all) {

@@ -114,7 +114,7 @@ function findings(cluster) {
       list.push({
         kind: s.state, about: s.name, tag: s.state, level: state.level, who: s.name,
         text: state.one + (s.draining && s.state === "draining" ? leaving(s, cluster.now()) : ""),
-        since: s.since, detail: s.poll?.failure ? `Last reading: ${s.poll.failure}` : "",
+        ...began(s), detail: s.poll?.failure ? `Last reading: ${s.poll.failure}` : "",
         several: (n) => `${count(n, "server", "servers")} ${state.many}`,
       });
     }
@@ -140,6 +140,13 @@ function findings(cluster) {
   const rank = (f) => (ranks.includes(f.kind) ? ranks.indexOf(f.kind) : ranks.length);
   const place = (f) => (f.level === "note" ? 100 : 0) + rank(f);
   return list.sort((a, b) => place(a) - place(b));
+}
+
+// began is since when a server is not up, or, if it was so before the page was
+// opened, when it was last heard of.
+function began(server) {
+  if (Number.isFinite(server.since)) return { since: server.since };
+  return server.state === "down" || server.state === "unreachable" ? { since: server.read, word: "last read at" } : {};
 }
 
 function leaving(server, now) {
