@@ -14,9 +14,11 @@ absolute() {
 }
 
 caddy_version=v2.11.9
+# Plug-ins, one a line: a module and the version to build. Where that cannot be
+# fetched, the next in the line is built.
 with='
-github.com/caddy-dns/duckdns@v0.5.0
-github.com/mholt/caddy-dynamicdns@v0.0.0-20260805195708-67d107a42c02
+github.com/caddy-dns/duckdns v0.5.0
+github.com/mholt/caddy-dynamicdns v0.0.0-20260805195708-67d107a42c02 v0.0.0-20251020155855-d8f490a28db6
 '
 
 usage() {
@@ -40,6 +42,19 @@ fingerprint() {
 	} | cksum
 }
 
+# The first of a module's versions that can be fetched, as module@version.
+fetchable() {
+	module=$1
+	shift
+	for version; do
+		if (cd / && go mod download "$module@$version") >>"$output.log" 2>&1; then
+			echo "$module@$version"
+			return
+		fi
+	done
+	return 1
+}
+
 # A plug-in that cannot be fetched is left out, loudly: the balancer works
 # without it.
 build() {
@@ -54,24 +69,31 @@ build() {
 	rm -f "$stamp"
 	echo "building Caddy $caddy_version with plexlb; the first time this takes some minutes" >&2
 	set -- --with github.com/plexlb/caddy-plexlb@v0.0.0=.
-	lacks=
-	for module in $with; do
-		if (cd / && go mod download "$module") >"$output.log" 2>&1; then
-			set -- "$@" --with "$module"
+	holds=
+	while read -r module versions; do
+		[ -n "$module" ] || continue
+		: >"$output.log"
+		# shellcheck disable=SC2086 # one argument each
+		if plugin=$(fetchable "$module" $versions); then
+			set -- "$@" --with "$plugin"
+			holds="${holds}$output holds $plugin
+"
 		else
 			cat "$output.log" >&2
-			lacks="${lacks}warning: $output lacks $module, which could not be fetched; delete $output to try again
+			holds="${holds}warning: $output lacks $module, which could not be fetched; delete $output to try again
 "
 		fi
-	done
+	done <<-EOT
+		$with
+	EOT
 	if ! go tool xcaddy build "$caddy_version" "$@" --output "$output" >"$output.log" 2>&1; then
 		cat "$output.log" >&2
 		echo "the build failed; its output is above and in $output.log" >&2
 		exit 1
 	fi
 	rm -f "$output.log"
-	printf '%s\n%s' "$now" "$lacks" >"$stamp"
-	printf '%s' "$lacks" >&2
+	printf '%s\n%s' "$now" "$holds" >"$stamp"
+	printf '%s' "$holds" >&2
 }
 
 step() { printf '\n== %s\n' "$*"; }
