@@ -158,7 +158,7 @@ func (h *house) stop() {
 	if h.t.Failed() {
 		h.t.Logf("%s said:\n%s", h.example, text)
 	}
-	for _, secret := range []string{duckdnsToken, plexToken} {
+	for _, secret := range h.secrets() {
 		if strings.Contains(text, secret) {
 			h.t.Errorf("a token is in the log: %s", line(text, secret))
 		}
@@ -166,6 +166,16 @@ func (h *house) stop() {
 	if hosts := h.in.Refused(); len(hosts) > 0 {
 		h.t.Errorf("Caddy wanted to reach %v", hosts)
 	}
+}
+
+// secrets are the tokens that Caddy was given.
+func (h *house) secrets() (tokens []string) {
+	for _, variable := range h.env {
+		if name, value, _ := strings.Cut(variable, "="); strings.HasSuffix(name, "_TOKEN") {
+			tokens = append(tokens, value)
+		}
+	}
+	return tokens
 }
 
 // line returns the first line of a text that contains something.
