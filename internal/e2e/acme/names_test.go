@@ -17,6 +17,7 @@ const byDNS = `cert_issuer acme {
 // Why there is one wildcard certificate: DuckDNS holds one TXT value for a
 // domain, and of three names that ask at the same time one is certified.
 func TestThreeNamesCollide(t *testing.T) {
+	t.Parallel()
 	for what, tc := range map[string]struct {
 		example string
 		slots   int // of DuckDNS
@@ -77,6 +78,7 @@ func TestThreeNamesCollide(t *testing.T) {
 // With open ports every name has a certificate of its own, and DNS holds nothing
 // but the address.
 func TestOpenPorts(t *testing.T) {
+	t.Parallel()
 	for what, tc := range map[string]struct{ more, challenge, other string }{
 		"port 80":  {"disable_tlsalpn_challenge", "http-01", "tls-alpn-01"},
 		"port 443": {"disable_http_challenge", "tls-alpn-01", "http-01"},

@@ -12,6 +12,7 @@ import (
 // With a token that DuckDNS does not take there is no certificate, and the
 // reason is in the log. The token is not.
 func TestRefusedToken(t *testing.T) {
+	t.Parallel()
 	for what, tc := range map[string]struct{ token, reason string }{
 		"another account's": {"00000000-1111-2222-3333-444444444444", "expected (OK) but got (KO)"},
 		"half a token":      {"9b2f6a1e-7c3d-4e58", "must be a 36 characters long UUID"},
@@ -41,6 +42,7 @@ func TestRefusedToken(t *testing.T) {
 // An example that lacks a part of its environment says which. With all of it,
 // it is valid.
 func TestEnvironment(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		example string
 		lacks   []string
