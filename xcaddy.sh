@@ -14,9 +14,11 @@ absolute() {
 }
 
 caddy_version=v2.11.9
+# Plug-ins, one a line: a module and the version to build. Where that cannot be
+# fetched, the next in the line is built.
 with='
-github.com/caddy-dns/duckdns@v0.5.0
-github.com/mholt/caddy-dynamicdns@v0.0.0-20260805195708-67d107a42c02
+github.com/caddy-dns/duckdns v0.5.0
+github.com/mholt/caddy-dynamicdns v0.0.0-20260805195708-67d107a42c02 v0.0.0-20251020155855-d8f490a28db6
 '
 
 usage() {
@@ -25,6 +27,7 @@ usage() {
 		       ./xcaddy.sh run [Caddyfile]    build and run it (default: ./Caddyfile)
 		       ./xcaddy.sh demo [--stay]      three stand-in servers, thirty viewers, one minute
 		       ./xcaddy.sh test               format, vet, staticcheck, tests, examples
+		       ./xcaddy.sh test --e2e         the built Caddy with a real ACME server and HTTP/1.1, 2 and 3
 	EOT
 	exit 2
 }
@@ -38,6 +41,19 @@ fingerprint() {
 			\( -name '*.go' ! -name '*_test.go' -o -name go.mod -o -name go.sum -o -path '*/assets/*' \) -print |
 			LC_ALL=C sort | while IFS= read -r f; do cksum "$f"; done
 	} | cksum
+}
+
+# The first of a module's versions that can be fetched, as module@version.
+fetchable() {
+	module=$1
+	shift
+	for version; do
+		if (cd / && go mod download "$module@$version") >>"$output.log" 2>&1; then
+			echo "$module@$version"
+			return
+		fi
+	done
+	return 1
 }
 
 # A plug-in that cannot be fetched is left out, loudly: the balancer works
@@ -54,24 +70,31 @@ build() {
 	rm -f "$stamp"
 	echo "building Caddy $caddy_version with plexlb; the first time this takes some minutes" >&2
 	set -- --with github.com/plexlb/caddy-plexlb@v0.0.0=.
-	lacks=
-	for module in $with; do
-		if (cd / && go mod download "$module") >"$output.log" 2>&1; then
-			set -- "$@" --with "$module"
+	holds=
+	while read -r module versions; do
+		[ -n "$module" ] || continue
+		: >"$output.log"
+		# shellcheck disable=SC2086 # one argument each
+		if plugin=$(fetchable "$module" $versions); then
+			set -- "$@" --with "$plugin"
+			holds="${holds}$output holds $plugin
+"
 		else
 			cat "$output.log" >&2
-			lacks="${lacks}warning: $output lacks $module, which could not be fetched; delete $output to try again
+			holds="${holds}warning: $output lacks $module, which could not be fetched; delete $output to try again
 "
 		fi
-	done
+	done <<-EOT
+		$with
+	EOT
 	if ! go tool xcaddy build "$caddy_version" "$@" --output "$output" >"$output.log" 2>&1; then
 		cat "$output.log" >&2
 		echo "the build failed; its output is above and in $output.log" >&2
 		exit 1
 	fi
 	rm -f "$output.log"
-	printf '%s\n%s' "$now" "$lacks" >"$stamp"
-	printf '%s' "$lacks" >&2
+	printf '%s\n%s' "$now" "$holds" >"$stamp"
+	printf '%s' "$holds" >&2
 }
 
 step() { printf '\n== %s\n' "$*"; }
@@ -86,8 +109,11 @@ tests() {
 	fi
 	step go vet
 	go vet ./...
+	(cd internal/e2e && go vet ./...)
 	step staticcheck
 	go tool staticcheck ./...
+	staticcheck=$(go tool -n staticcheck)
+	(cd internal/e2e && "$staticcheck" ./...)
 	step tests
 	mkdir -p bin
 	# Those through a real Caddy mostly wait: two halves take half the time.
@@ -106,6 +132,9 @@ tests() {
 	go test -count=1 -run TestAMillionPlaybacksTakeLessThanAKiBEach ./internal/cluster
 	step examples
 	build bin/caddy
+	# What the examples take from the environment.
+	DUCKDNS_DOMAIN=example DUCKDNS_TOKEN=00000000-0000-0000-0000-000000000000 ADMIN_HASH='$2a$04$anything'
+	export DUCKDNS_DOMAIN DUCKDNS_TOKEN ADMIN_HASH
 	find examples -name '*.caddyfile' -o -name Caddyfile | LC_ALL=C sort | while IFS= read -r f; do
 		echo "$f"
 		bin/caddy validate --adapter caddyfile --config "$f" >bin/validate.log 2>&1 || {
@@ -114,6 +143,14 @@ tests() {
 			exit 1
 		}
 	done
+}
+
+# In a module of its own, so that what it needs stays out of this one. The tests
+# mostly wait, and each has ports of its own.
+e2e() {
+	step end to end
+	build bin/caddy
+	(cd internal/e2e && go test -race -count=1 -timeout 9m -parallel 12 ./...)
 }
 
 [ $# -ge 1 ] || usage
@@ -146,8 +183,11 @@ demo)
 	exec bin/demo -caddy bin/caddy "$@"
 	;;
 test)
-	[ $# -eq 0 ] || usage
-	tests
+	case "$#:${1-}" in
+	0:) tests ;;
+	1:--e2e) e2e ;;
+	*) usage ;;
+	esac
 	;;
 -h | --help | help)
 	(usage) 2>&1 || exit 0

@@ -25,6 +25,7 @@ const separator = "----------\n"
 
 func TestMain(m *testing.M) {
 	os.Unsetenv("PLEXLB_UNSET")
+	os.Setenv("PLEXLB_BLANK", " ")
 	os.Setenv("PLEXLB_ADDRESS", "docker1:32401")
 	os.Setenv("PLEXLB_HOST", "docker2")
 	os.Setenv("PLEXLB_PORT", "32403")

@@ -2,7 +2,9 @@ package plexlb
 
 import (
 	"math"
+	"os"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -38,9 +40,13 @@ import (
 //		idle       <duration>
 //		slow_start <duration>|off
 //		overflow   least|reject
+//		require_env <variables...>
 //	}
 //
-// There is one server line for every Plex Media Server.
+// There is one server line for every Plex Media Server. With require_env the
+// Caddyfile is refused where one of the environment variables is missing or
+// empty: Caddy itself takes the gap that {$VARIABLE} leaves in a name for part
+// of it.
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume option name
 	if d.NextArg() {
@@ -81,8 +87,10 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			a.SlowStart, err = durationOrOff(d, "30s")
 		case "overflow":
 			a.Overflow, err = oneOf(d, OverflowLeast, OverflowReject)
+		case "require_env":
+			err = requireEnv(d)
 		default:
-			return d.Errf("unrecognized subdirective %q: the global option plexlb has cost, idle, mode, notifications, overflow, poll_interval, poll_timeout, server, slow_start and token", word)
+			return d.Errf("unrecognized subdirective %q: the global option plexlb has cost, idle, mode, notifications, overflow, poll_interval, poll_timeout, require_env, server, slow_start and token", word)
 		}
 		if err != nil {
 			return err
@@ -91,6 +99,24 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	// The primary may be listed after the mode that names it.
 	if err := a.check(); err != nil {
 		return mode.WrapErr(err)
+	}
+	return nil
+}
+
+// requireEnv refuses a Caddyfile whose environment lacks something.
+func requireEnv(d *caddyfile.Dispenser) error {
+	names := d.RemainingArgs()
+	if len(names) == 0 {
+		return d.Err("require_env takes names of environment variables: require_env DUCKDNS_DOMAIN DUCKDNS_TOKEN")
+	}
+	var missing []string
+	for _, name := range names {
+		if strings.TrimSpace(os.Getenv(name)) == "" {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return d.Errf("set the environment variable %s, which this Caddyfile needs, wherever it is run, reloaded or validated", strings.Join(missing, " and "))
 	}
 	return nil
 }
