@@ -351,7 +351,7 @@ func (l *Ledger) Resumed(r *Resumption, now time.Time) bool {
 		}
 		return false
 	}
-	r.To.failures = nil
+	r.To.forgive()
 	p.touch(at)
 	p.resumed, p.resumedAt = l.resumptions.Add(1), at
 	if p.begun == 0 {
