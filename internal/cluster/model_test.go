@@ -413,7 +413,7 @@ func (w *walk) carry() string {
 			return "nothing to find"
 		}
 		s := w.server()
-		w.l.Found(p, s, id, Work(1+r.IntN(3)), w.now)
+		w.l.Found(p, s, id, Work(1+r.IntN(3)), LostSession, w.now)
 		return "found " + id + " on " + s.Name()
 	case n < 53:
 		s := w.server()
