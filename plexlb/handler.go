@@ -118,9 +118,16 @@ func sentOnce(r *http.Request) *http.Request {
 	}
 	r2 := new(http.Request)
 	*r2 = *r
-	r2.Body, r2.ContentLength = io.NopCloser(strings.NewReader("")), -1
+	r2.Body, r2.ContentLength = empty{}, -1
 	return r2
 }
+
+// empty is a body without anything in it. That of package http would be known
+// to be empty beforehand.
+type empty struct{}
+
+func (empty) Read([]byte) (int, error) { return 0, io.EOF }
+func (empty) Close() error             { return nil }
 
 // serveStart sends a decision or start on: once more to another server if the
 // first has no room for it, and once more to the same if that did not know what

@@ -253,7 +253,7 @@ func (j *journey) seek(ctx context.Context, from *cluster.Server) error {
 			led.Present(j.playback, now)
 			return errPresent
 		case found.server != nil:
-			led.FoundAfter(j.cause, j.playback, found.server, id, found.work, now)
+			led.Found(j.playback, found.server, id, found.work, j.cause, now)
 			return nil
 		}
 		// What was started just now, or through another balancer, may not be

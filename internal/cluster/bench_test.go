@@ -97,7 +97,7 @@ func BenchmarkFindWithoutSettle(b *testing.B) {
 }
 
 func BenchmarkPlace(b *testing.B) {
-	for _, n := range []int{3, 1_000} {
+	for _, n := range []int{3, 10, 100, 1_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			now := time.Now()
 			l := NewLedger(now)

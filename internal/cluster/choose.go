@@ -1,5 +1,10 @@
 package cluster
 
+import (
+	"math"
+	"math/bits"
+)
+
 // Option is one server as a single choice sees it.
 type Option struct {
 	// Score is how full the server would be, see Score.
@@ -41,28 +46,36 @@ func (e Exclusion) String() string { return exclusions[e] }
 // the server, so that two balancers agree and ties do not pile up on one
 // server.
 func Best(options []Option, key uint64) int {
-	best := -1
-	var least float64
-	var leastRank uint64
-	ranked := false
+	top := nobody()
 	for i := range options {
-		o := &options[i]
-		if o.Out != In {
-			continue
-		}
-		switch {
-		case best < 0 || o.Score < least:
-			best, least, ranked = i, o.Score, false
-		case o.Score == least:
-			if !ranked {
-				leastRank, ranked = rank(key, options[best].Hash), true
-			}
-			if r := rank(key, o.Hash); r < leastRank {
-				best, leastRank = i, r
-			}
+		if o := &options[i]; o.Out == In {
+			top.offer(i, o.Score, rank(key, o.Hash))
 		}
 	}
-	return best
+	return top.index
+}
+
+// leader is the best option so far.
+type leader struct {
+	index int
+	score float64
+	rank  uint64
+}
+
+// nobody leads before there is an option, and gives way to any.
+func nobody() leader { return leader{index: -1, score: math.Float64frombits(math.MaxUint64)} }
+
+// offer makes an option the leader if its score is less, or the same and its
+// rank is less. Both are compared at once, as one number of 128 bits, which
+// the bits of floats allow that are not negative: loads are much alike, so that
+// a processor that was asked about the score first would guess wrong at every
+// other server.
+func (t *leader) offer(index int, score float64, rank uint64) {
+	_, less := bits.Sub64(rank, t.rank, 0)
+	_, less = bits.Sub64(math.Float64bits(score), math.Float64bits(t.score), less)
+	if less != 0 {
+		t.index, t.score, t.rank = index, score, rank
+	}
 }
 
 // temper takes opinions back when much fails at once, for then the fault is

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 )
@@ -11,12 +12,14 @@ func TestBest(t *testing.T) {
 		options []Option
 		want    int
 	}{
-		"the least load wins":                     {[]Option{{Score: Score(2, 1, 1)}, {Score: Score(1, 1, 1)}}, 1},
-		"load counts by weight":                   {[]Option{{Score: Score(2, 1, 4)}, {Score: Score(0, 1, 1)}}, 0},
-		"what the playback adds counts by weight": {[]Option{{Score: Score(0, 1, 1)}, {Score: Score(0, 1, 2)}}, 1},
-		"an excluded server is skipped":           {[]Option{{Score: Score(0, 1, 9), Out: Down}, {Score: Score(5, 1, 1)}}, 1},
-		"every reason excludes":                   {[]Option{{Out: Tried}, {Out: Draining}, {Out: Maintenance}, {Out: Shunned}, {Out: Full}}, -1},
-		"no server, no choice":                    {nil, -1},
+		"the least load wins":                       {[]Option{{Score: Score(2, 1, 1)}, {Score: Score(1, 1, 1)}}, 1},
+		"load counts by weight":                     {[]Option{{Score: Score(2, 1, 4)}, {Score: Score(0, 1, 1)}}, 0},
+		"what the playback adds counts by weight":   {[]Option{{Score: Score(0, 1, 1)}, {Score: Score(0, 1, 2)}}, 1},
+		"an excluded server is skipped":             {[]Option{{Score: Score(0, 1, 9), Out: Down}, {Score: Score(5, 1, 1)}}, 1},
+		"every reason excludes":                     {[]Option{{Out: Tried}, {Out: Draining}, {Out: Maintenance}, {Out: Shunned}, {Out: Full}}, -1},
+		"even an endless score is better than none": {[]Option{{Score: math.Inf(1), Hash: 7, Out: Down}, {Score: math.Inf(1), Hash: 8}}, 1},
+		"nothing is nothing, whatever its sign":     {[]Option{{Score: math.Copysign(0, -1)}}, 0},
+		"no server, no choice":                      {nil, -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := Best(tc.options, 7); got != tc.want {

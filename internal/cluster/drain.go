@@ -11,6 +11,7 @@ import (
 func (l *Ledger) Drain(s *Server, drain bool) {
 	l.mu.Lock()
 	s.draining, s.empty = drain, 0
+	s.changed()
 	l.mu.Unlock()
 }
 
@@ -18,6 +19,7 @@ func (l *Ledger) Drain(s *Server, drain bool) {
 func (l *Ledger) Empty(s *Server, from time.Time) {
 	l.mu.Lock()
 	s.draining, s.empty = true, max(1, l.since(from))
+	s.changed()
 	l.mu.Unlock()
 }
 

@@ -171,6 +171,32 @@ func TestDrainingTakesNoNewPlaybacks(t *testing.T) {
 	}
 }
 
+func TestServersInMaintenanceTakeNoNewPlaybacks(t *testing.T) {
+	d := newDesk(t, Settings{Replicated: true}, named(100, 1)...)
+	maintain := func(names ...string) {
+		for _, n := range names {
+			d.l.Unread(d.server(n), "maintenance", true, d.now)
+		}
+	}
+	maintain("a")
+	if got := d.ok(start(web(1))); got != "b" {
+		t.Errorf("a new playback goes to %q", got)
+	}
+	maintain("a", "b")
+	if got := d.ok(start(web(2))); got != "a" {
+		t.Errorf("where all are in maintenance, it goes to %q", got)
+	}
+	d.poll("b")
+	if got := d.ok(start(web(3))); got != "b" {
+		t.Errorf("where one of them is done, it goes to %q", got)
+	}
+	d.wait(maintenanceMemory + time.Second)
+	if got := d.ok(start(web(4))); got != "a" {
+		t.Errorf("after a while without a word, it goes to %q", got)
+	}
+	check(t, d.l)
+}
+
 func TestAServerThatComesBackStartsSlowly(t *testing.T) {
 	d := newDesk(t, Settings{Replicated: true, SlowStart: 30 * time.Second}, named(10, 10)...)
 	weight := func() float64 {
@@ -186,6 +212,9 @@ func TestAServerThatComesBackStartsSlowly(t *testing.T) {
 	for step := 1; step <= 10; step++ {
 		if got := weight(); got != float64(step) {
 			t.Errorf("in step %d it weighs %v", step, got)
+		}
+		if got := d.ok(start(web(10 + step))); step < 4 && got != "b" {
+			t.Errorf("in step %d it gets a playback, where another has room", step)
 		}
 		d.wait(3 * time.Second)
 	}

@@ -92,7 +92,7 @@ func (j *job) tell(r *Report) {
 
 // count enters the job into its server's tally, or takes it out.
 func (j *job) count(by int32) {
-	j.server.load = -1
+	j.server.changed()
 	t := &j.server.tally
 	if j.state == Reserved {
 		t.reserved += by

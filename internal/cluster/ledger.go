@@ -145,7 +145,7 @@ func (l *Ledger) Configure(set Settings, servers []ServerSettings, now time.Time
 			s.seen.Store(int64(l.since(now)))
 			s.configure(ServerSettings{Address: s.addr}, false)
 		}
-		s.load = -1
+		s.changed()
 		list = append(list, s)
 	}
 	l.servers.Store(newDirectory(list))

@@ -312,11 +312,22 @@ func (w *walk) step() string {
 		return "admit " + s.Name()
 	case n < 95:
 		cfg := w.cfg[:1+r.IntN(len(w.cfg))]
-		w.l.Configure(w.set, cfg, w.now)
-		return fmt.Sprint("configure ", len(cfg))
+		set := w.set
+		set.Costs = DefaultCosts
+		set.Costs.Copy = float64(r.IntN(3)) / 10
+		w.l.Configure(set, cfg, w.now)
+		return fmt.Sprint("configure ", len(cfg), set.Costs.Copy)
 	case n < 96:
 		w.now = w.now.Add(time.Duration(r.IntN(15)) * time.Minute)
 		return "a pause"
+	case n < 97:
+		s := w.server()
+		w.l.mu.Lock()
+		for i := range shunAfter {
+			s.charge(fmt.Sprint(i), fmt.Sprint(r.IntN(5)), w.l.since(w.now))
+		}
+		w.l.mu.Unlock()
+		return "failures " + s.Name()
 	}
 	w.l.Tick(w.now)
 	return "tick"
@@ -402,7 +413,7 @@ func (w *walk) carry() string {
 			return "nothing to find"
 		}
 		s := w.server()
-		w.l.Found(p, s, id, Work(1+r.IntN(3)), w.now)
+		w.l.Found(p, s, id, Work(1+r.IntN(3)), LostSession, w.now)
 		return "found " + id + " on " + s.Name()
 	case n < 53:
 		s := w.server()

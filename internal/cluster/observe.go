@@ -25,6 +25,7 @@ func (l *Ledger) Observe(s *Server, reports []Report, began, now time.Time) {
 
 	s.picture = Picture{Good: began, Tried: now}
 	s.maintenance = 0
+	s.changed()
 	s.reading++
 	for i := range reports {
 		l.report(s, &reports[i], asked, at)
@@ -74,6 +75,7 @@ func (l *Ledger) Unread(s *Server, failure string, maintenance bool, now time.Ti
 	s.picture.Tried, s.picture.Failure = now, failure
 	if maintenance {
 		s.maintenance = l.since(now)
+		s.changed()
 	}
 }
 

@@ -330,57 +330,40 @@ func (q *Query) cost(set *Settings) float64 {
 // choose picks the roomiest server. The options stay in l.options for the
 // table of the placement.
 func (l *Ledger) choose(q *Query, set *Settings, candidates []Candidate, now time.Duration) (int, Reason) {
-	cost := q.cost(set)
+	cost, key := q.cost(set), q.key()
 	options := slices.Grow(l.options[:0], len(candidates))[:len(candidates)]
 	l.options = options
-	opinions, limits := false, false
+	top := nobody()
+	unsettled := false
 	for i := range candidates {
-		c := &candidates[i]
-		s := c.Server
-		if s.down != (c.Out == Down) {
-			s.sighting(c.Out != Down, now)
-		}
-		o := &options[i]
-		if s.load < 0 {
-			s.load = s.tally.load(&set.Costs)
-		}
+		s, out := candidates[i].Server, candidates[i].Out
 		weight := s.settings.Weight
-		if s.returned != 0 {
-			weight = s.weight(set.SlowStart, now)
+		if !s.plain || out != In {
+			out, weight = s.look(out, set, now)
+			unsettled = unsettled || out >= Maintenance || s.full()
 		}
-		o.Score, o.Hash, o.Out = Score(s.load, cost, weight), s.hash, c.Out
-		if o.Out == In {
-			switch {
-			case s.draining:
-				o.Out = Draining
-			case s.maintenance != 0 && s.inMaintenance(now):
-				o.Out, opinions = Maintenance, true
-			case len(s.failures) >= shunAfter && s.shunned(now):
-				o.Out, opinions = Shunned, true
-			}
+		score := Score(s.load, cost, weight)
+		options[i] = Option{score, s.hash, out}
+		if out == In {
+			top.offer(i, score, rank(key, s.hash))
 		}
-		limits = limits || s.settings.MaxTranscodes > 0
-	}
-	if opinions {
-		temper(options)
 	}
 	reason := LeastLoad
-	if limits && !limit(options, candidates) {
-		if set.Reject && q.Role == Start {
-			return -1, AllFull
-		}
-		for i := range options {
-			if options[i].Out == Full {
-				options[i].Out = In
+	if unsettled { // whether a server is in depends on the others
+		temper(options)
+		if !limit(options, candidates) {
+			if set.Reject && q.Role == Start {
+				return -1, AllFull
 			}
+			readmit(options, Full)
+			reason = Overflow
 		}
-		reason = Overflow
+		top.index = Best(options, key)
 	}
-	i := Best(options, q.key())
-	if i < 0 {
+	if top.index < 0 {
 		return -1, Nowhere
 	}
-	return i, reason
+	return top.index, reason
 }
 
 // limit takes out the servers that are full. It reports false if only those

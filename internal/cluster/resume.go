@@ -351,7 +351,7 @@ func (l *Ledger) Resumed(r *Resumption, now time.Time) bool {
 		}
 		return false
 	}
-	r.To.failures = nil
+	r.To.forgive()
 	p.touch(at)
 	p.resumed, p.resumedAt = l.resumptions.Add(1), at
 	if p.begun == 0 {
@@ -398,13 +398,8 @@ func (l *Ledger) carry(p *Playback, to *Server, now time.Duration) {
 }
 
 // Found notes that a server says that it has the playback's transcode, which
-// another balancer has begun there.
-func (l *Ledger) Found(p *Playback, s *Server, transcode string, work Work, now time.Time) {
-	l.FoundAfter(LostSession, p, s, transcode, work, now)
-}
-
-// FoundAfter is Found for what made us look.
-func (l *Ledger) FoundAfter(cause Cause, p *Playback, s *Server, transcode string, work Work, now time.Time) {
+// another balancer has begun there; cause is what made us look.
+func (l *Ledger) Found(p *Playback, s *Server, transcode string, work Work, cause Cause, now time.Time) {
 	at := l.since(now)
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -385,7 +385,7 @@ func TestAPlaybackIsResumed(t *testing.T) {
 		},
 		"what has it elsewhere is found there": func(d *desk, p *Playback) {
 			before := d.l.Resumptions()
-			d.l.Found(p, d.server("c"), "tsid-1", CPU, d.now)
+			d.l.Found(p, d.server("c"), "tsid-1", CPU, LostSession, d.now)
 			d.is(p, "c", "found")
 			d.wants("a", 0, "found")
 			d.wants("c", 2, "found")
@@ -396,14 +396,14 @@ func TestAPlaybackIsResumed(t *testing.T) {
 			d.wait(time.Second).poll("c", Report{ID: "tsid-1", Work: GPU}, Report{ID: "other", Work: GPU})
 			d.wants("c", 2, "reported")
 			before = d.l.Resumptions()
-			d.l.Found(p, d.server("c"), "tsid-1", CPU, d.now)
+			d.l.Found(p, d.server("c"), "tsid-1", CPU, LostSession, d.now)
 			if d.l.ResumedSince(p, before) {
 				d.Error("where it is, it is found anew")
 			}
 		},
 		"who was forgotten is not found": func(d *desk, p *Playback) {
 			d.l.Forget("tsid-1", d.now)
-			d.l.Found(p, d.server("c"), "tsid-1", GPU, d.now)
+			d.l.Found(p, d.server("c"), "tsid-1", GPU, LostSession, d.now)
 			d.wants("c", 1, "in the end")
 			if n, _ := d.l.Len(); n != 0 {
 				d.Errorf("%d playbacks", n)
@@ -462,7 +462,7 @@ func TestAPlaybackIsResumed(t *testing.T) {
 		},
 		"and one that another balancer has begun": func(d *desk, p *Playback) {
 			d.l.Lose(p, d.now)
-			d.l.Found(p, d.server("b"), "tsid-1", GPU, d.now)
+			d.l.Found(p, d.server("b"), "tsid-1", GPU, LostSession, d.now)
 			if d.l.Lost(p) || d.l.Resume(p, "") == nil {
 				d.Error("it is lost still")
 			}
@@ -600,7 +600,7 @@ func TestAResumptionThatComesTooLate(t *testing.T) {
 			d.on("a", start(next), Accepted)
 		}, "", 0},
 		"another resumption was faster":          {func(d *desk, p *Playback) { d.carry(p, "c") }, "c", 1},
-		"another balancer has it":                {func(d *desk, p *Playback) { d.l.Found(p, d.server("c"), "tsid-1", GPU, d.now) }, "c", 0},
+		"another balancer has it":                {func(d *desk, p *Playback) { d.l.Found(p, d.server("c"), "tsid-1", GPU, LostSession, d.now) }, "c", 0},
 		"its client's start moved it":            {func(d *desk, p *Playback) { d.set(Down, "a", "b"); d.ok(start(web(1))); d.set(In, "a", "b") }, "c", 0},
 		"its client stopped it where it went":    {func(d *desk, p *Playback) { d.carry(p, "c"); d.stopped(web(1)) }, "", 1},
 		"it was given up and its server is gone": {func(d *desk, p *Playback) { d.l.Lose(p, d.now); d.set(Down, "a") }, "", 0},
@@ -737,7 +737,7 @@ func TestAPlaybackFollowsTheReportOfItsStart(t *testing.T) {
 			d.carry(p, "a")
 		}, "a"},
 		"found elsewhere": {web(1), func(d *desk, p *Playback) {
-			d.l.Found(p, d.server("c"), "tsid-1", GPU, d.now)
+			d.l.Found(p, d.server("c"), "tsid-1", GPU, LostSession, d.now)
 		}, "c"},
 		"a device that uses its id for all it plays": {kodi(1), func(d *desk, p *Playback) {}, "a"},
 	} {

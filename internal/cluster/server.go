@@ -33,15 +33,17 @@ const (
 type Server struct {
 	// What a choice among a thousand servers reads comes first. Guarded by
 	// the ledger's mutex, but for hash, which does not change.
-	hash        uint64
-	load        float64 // of the tally; less than 0: to be computed
+	hash     uint64
+	load     float64 // of the tally; less than 0: to be computed
+	settings ServerSettings
+	plain    bool // load is known, and nothing but that and its weight counts
+
 	tally       tally
 	draining    bool
 	down        bool          // when last part of a choice
 	gone        bool          // no longer known; another may have the address by now
 	returned    time.Duration // when it came back; 0 if it never went
 	maintenance time.Duration // when PMS last said so; 0: not since a good reading
-	settings    ServerSettings
 	failures    []failure
 
 	jobs       map[string]*job
@@ -115,9 +117,39 @@ func (s *Server) configure(set ServerSettings, named bool) {
 		set.Name = s.addr
 	}
 	s.settings = set
-	s.load = -1 // the costs may be others now
+	s.changed() // the costs may be others now
 	s.named.Store(named)
 	s.name.Store(&set.Name)
+}
+
+// changed has the next choice take a closer look: to be called with every change
+// of the server that may count in one.
+func (s *Server) changed() { s.load, s.plain = -1, false }
+
+// look is a choice's closer look at a server that is not plain, or that the
+// caller has taken out. It returns what keeps the server out, and its weight.
+func (s *Server) look(out Exclusion, set *Settings, now time.Duration) (Exclusion, float64) {
+	s.sighting(out != Down, now)
+	weight := s.weight(set.SlowStart, now)
+	if s.load < 0 {
+		s.load, s.plain = s.tally.load(&set.Costs), s.isPlain(set)
+	}
+	switch {
+	case out != In:
+	case s.draining:
+		out = Draining
+	case s.inMaintenance(now):
+		out = Maintenance
+	case s.shunned(now):
+		out = Shunned
+	}
+	return out, weight
+}
+
+// isPlain reports whether a choice need not look closer, whatever the time.
+func (s *Server) isPlain(set *Settings) bool {
+	return !s.down && !s.draining && s.maintenance == 0 && len(s.failures) < shunAfter &&
+		(s.returned == 0 || set.SlowStart <= 0) && !s.full()
 }
 
 // weight is the configured one, or part of it while the server starts slowly.
@@ -128,6 +160,7 @@ func (s *Server) weight(slowStart, now time.Duration) float64 {
 	step := 1 + int64(slowStartSteps)*int64(now-s.returned)/int64(slowStart)
 	if step >= slowStartSteps {
 		s.returned = 0
+		s.changed()
 		return s.settings.Weight
 	}
 	return s.settings.Weight * float64(step) / slowStartSteps
@@ -143,6 +176,7 @@ func (s *Server) sighting(up bool, now time.Duration) {
 		s.returned = now
 		s.failures = nil // they were another life's
 	}
+	s.changed()
 }
 
 func (s *Server) inMaintenance(now time.Duration) bool {
@@ -152,7 +186,7 @@ func (s *Server) inMaintenance(now time.Duration) bool {
 // idle counts clients that play nothing.
 func (s *Server) idle(by int32) {
 	s.tally.idle += by
-	s.load = -1
+	s.changed()
 }
 
 func (s *Server) full() bool {
@@ -179,6 +213,15 @@ func (s *Server) charge(item, client string, now time.Duration) {
 		s.failures = append(s.failures[:0], s.failures[1:]...)
 	}
 	s.failures = append(s.failures, f)
+	s.changed()
+}
+
+// forgive takes back what was held against a server that works.
+func (s *Server) forgive() {
+	if s.failures != nil {
+		s.failures = nil
+		s.changed()
+	}
 }
 
 // shunned reports whether the failures of late look like the server's own

@@ -53,7 +53,7 @@ func (l *Ledger) Settle(q *Query, h *Hold, outcome Outcome, now time.Time) {
 				p.job.hold = 0
 			}
 			if q.Begins {
-				h.clear()
+				h.forgive()
 				l.promote(p, h, at)
 			}
 		case outcome == Failed && q.Role == Start:
@@ -73,10 +73,10 @@ func (l *Ledger) Settle(q *Query, h *Hold, outcome Outcome, now time.Time) {
 	}
 }
 
-// clear takes back what was held against a server that works.
-func (h *Hold) clear() {
+// forgive takes back what was held against the hold's server, if it has one.
+func (h *Hold) forgive() {
 	if h.Server != nil {
-		h.Server.failures = nil
+		h.Server.forgive()
 	}
 }
 
