@@ -15,7 +15,7 @@ const (
 	serverUpEvent       = "plexlb.server_up"       // server
 	serverDownEvent     = "plexlb.server_down"     // server
 	serverDrainedEvent  = "plexlb.server_drained"  // server
-	serverDegradedEvent = "plexlb.server_degraded" // server, reason, detail; degraded is false when it is over
+	serverDegradedEvent = "plexlb.server_degraded" // server (all of them for all_full), reason, detail; degraded is false when it is over
 	sessionMovedEvent   = "plexlb.session_moved"   // session, from, to, cause
 	sessionLostEvent    = "plexlb.session_lost"    // session, server, cause, reason
 )
