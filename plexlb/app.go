@@ -290,6 +290,9 @@ func (a *App) keep(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
+			if a.state.leads(a) {
+				a.tellMoves() // nobody may come after
+			}
 			return
 		case <-tick.C:
 		}

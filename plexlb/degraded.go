@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -71,6 +72,11 @@ const (
 type troubles struct {
 	mu sync.Mutex
 	by map[string]*trouble
+
+	// That all servers are full is a state of them together, told once for
+	// all; names are those of the servers when it began.
+	full      findings
+	fullNames string
 }
 
 // trouble is what is known to be wrong with one server.
@@ -80,15 +86,19 @@ type trouble struct {
 	heardBy   *App
 	doubtful  time.Time // since when that app does not run any more
 
-	down      bool // as it was told
+	down      bool      // as it was told
+	downSince time.Time // or last seen to be
 	maybeUp   time.Time
 	drained   bool
 	readSince time.Time // when somebody began to read it; zero: nobody does
 
 	encoders encoders
 	said     map[string]string // by the latest reading: detail by reason
-	found    map[string]*finding
+	found    findings
 }
+
+// findings are degradations that were told, by reason.
+type findings map[string]*finding
 
 // finding is a degradation that was told.
 type finding struct {
@@ -100,7 +110,7 @@ type finding struct {
 func (t *troubles) at(address string) *trouble {
 	one := t.by[address]
 	if one == nil {
-		one = &trouble{said: make(map[string]string), found: make(map[string]*finding)}
+		one = &trouble{said: make(map[string]string), found: make(findings)}
 		if t.by == nil {
 			t.by = make(map[string]*trouble)
 		}
@@ -238,17 +248,17 @@ type change struct {
 }
 
 // update brings a finding up to date, and reports whether that is news.
-func (t *trouble) update(reason, detail string, now time.Time, calm time.Duration) (c change, news bool) {
-	f := t.found[reason]
+func (all findings) update(reason, detail string, now time.Time, calm time.Duration) (c change, news bool) {
+	f := all[reason]
 	switch {
 	case detail != "" && f == nil:
 		f = &finding{since: now, last: now, detail: detail}
-		t.found[reason] = f
+		all[reason] = f
 		return change{event: serverDegradedEvent, reason: reason, finding: *f, begins: true}, true
 	case detail != "":
 		f.last, f.detail = now, detail
 	case f != nil && now.Sub(f.last) >= calm:
-		delete(t.found, reason)
+		delete(all, reason)
 		return change{event: serverDegradedEvent, reason: reason, finding: *f}, true
 	}
 	return c, false
@@ -256,7 +266,8 @@ func (t *trouble) update(reason, detail string, now time.Time, calm time.Duratio
 
 // health brings up and down up to date. Caddy's word counts, which active health
 // checks give. Until there is one, a server is down that was not available when
-// last part of a choice, and up when it has been available for a while.
+// last part of a choice, and up when it has been read since, or has been
+// available for a while.
 func (t *trouble) health(leader *App, v *cluster.ServerView, now time.Time) (news bool) {
 	if t.unhealthy && t.heardBy != leader {
 		if t.doubtful.IsZero() {
@@ -270,10 +281,10 @@ func (t *trouble) health(leader *App, v *cluster.ServerView, now time.Time) (new
 	passed := v.Down && !answers && t.heardBy != leader
 	switch {
 	case t.unhealthy || passed:
-		t.maybeUp = time.Time{}
+		t.maybeUp, t.downSince = time.Time{}, now
 		news, t.down = !t.down, true
 	case !t.down:
-	case t.heardBy == leader:
+	case t.heardBy == leader, answers && v.Picture.Good.After(t.downSince):
 		news, t.down = true, false
 	case t.maybeUp.IsZero():
 		t.maybeUp = now
@@ -373,13 +384,36 @@ func (t *troubles) look(a *App, views []cluster.ServerView, census map[string]cl
 			said[AllFull] = "every server that could take a playback is at its max_transcodes"
 		}
 		for _, reason := range degradations {
-			if c, ok := one.update(reason, said[reason], now, pause); ok {
+			if c, ok := one.found.update(reason, said[reason], now, pause); ok && reason != AllFull {
 				c.server = v.Name
 				news = append(news, c)
 			}
 		}
 	}
-	return news
+	return append(news, t.tellFull(views, now, pause)...)
+}
+
+// tellFull tells that all servers are full, or no longer, once for all.
+func (t *troubles) tellFull(views []cluster.ServerView, now time.Time, pause time.Duration) []change {
+	var names []string
+	detail := ""
+	for i := range views {
+		if f := t.by[views[i].Address].found[AllFull]; f != nil {
+			names, detail = append(names, views[i].Name), f.detail
+		}
+	}
+	if t.full == nil {
+		t.full = make(findings)
+	}
+	c, ok := t.full.update(AllFull, detail, now, 0) // each server has had its time to calm down
+	if !ok {
+		return nil
+	}
+	if c.begins {
+		t.fullNames = strings.Join(names, ", ") // the same to its end
+	}
+	c.server = t.fullNames
+	return []change{c}
 }
 
 // tell logs and emits one change.

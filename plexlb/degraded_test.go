@@ -156,6 +156,66 @@ func TestAServerIsFullOnlyWithAllOthers(t *testing.T) {
 	}
 }
 
+// Ten full servers are one message, not ten.
+func TestThatAllServersAreFullIsToldOnce(t *testing.T) {
+	w := newWard()
+	views := make([]cluster.ServerView, 3)
+	for i, name := range []string{"plex1", "plex2", "plex3"} {
+		views[i].ServerSettings = cluster.ServerSettings{Name: name, Address: name + ":1", MaxTranscodes: 1}
+	}
+	look := func(full ...bool) (news []change) {
+		for i := range views {
+			views[i].Jobs[cluster.GPU] = 0
+			if full[i] {
+				views[i].Jobs[cluster.GPU] = 1
+			}
+		}
+		w.now = w.now.Add(time.Second)
+		return w.look(w.app, views, nil, nil, w.now)
+	}
+	check := func(what string, news []change, begins bool) {
+		t.Helper()
+		if len(news) != 1 || news[0].reason != AllFull || news[0].begins != begins || news[0].server != "plex1, plex2" {
+			t.Errorf("%s: told %+v", what, news)
+		}
+	}
+	views[2].Draining = true // and takes nothing anyway
+	look(true, false, true)
+	check("all that take playbacks are full", look(true, true, false), true)
+	if news := look(true, true, true); len(news) != 0 {
+		t.Errorf("a draining one is full, too: told %+v", news)
+	}
+	views[2].MaxTranscodes = 2
+	for range calm/time.Second - 1 {
+		if news := look(true, false, false); len(news) != 0 {
+			t.Errorf("one may be full again at any moment: told %+v", news)
+		}
+	}
+	look(true, true, false)
+	for range calm/time.Second - 1 {
+		look(false, false, false)
+	}
+	var news []change
+	for range 3 {
+		news = append(news, look(false, false, false)...)
+	}
+	check("there is room", news, false)
+}
+
+// A server that was gone for a moment is up again when it has been read, and not
+// only after a while.
+func TestUpAgainWhenRead(t *testing.T) {
+	w := newWard()
+	w.goodReading()
+	w.view.Down = true // a connection was refused
+	w.view.Picture.Failure = "refused"
+	w.told(t, "gone", w.pass(2*time.Second), serverDownEvent)
+	w.view.Down = false
+	w.told(t, "not known yet", w.pass(2*time.Second))
+	w.goodReading()
+	w.told(t, "read", w.pass(2*time.Second), serverUpEvent)
+}
+
 func TestUpAndDown(t *testing.T) {
 	w := newWard()
 	w.told(t, "nothing heard", w.pass(5*time.Second))

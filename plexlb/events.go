@@ -15,7 +15,7 @@ const (
 	serverUpEvent       = "plexlb.server_up"       // server
 	serverDownEvent     = "plexlb.server_down"     // server
 	serverDrainedEvent  = "plexlb.server_drained"  // server
-	serverDegradedEvent = "plexlb.server_degraded" // server, reason, detail; degraded is false when it is over
+	serverDegradedEvent = "plexlb.server_degraded" // server (all of them for all_full), reason, detail; degraded is false when it is over
 	sessionMovedEvent   = "plexlb.session_moved"   // session, from, to, cause
 	sessionLostEvent    = "plexlb.session_lost"    // session, server, cause, reason
 )
@@ -58,16 +58,21 @@ func (a *App) announce(ctx context.Context) {
 	}
 }
 
-// tellMoves emits what playbacks went to other servers.
+// tellMoves logs and emits what playbacks went to other servers.
 func (a *App) tellMoves() {
 	news, missed := a.state.ledger.News()
 	for _, m := range news {
+		a.logger.Info("playback moved to another server", zap.String("session", m.Session),
+			zap.String("from", m.From), zap.String("to", m.To), zap.Stringer("cause", m.Cause))
 		a.emit(sessionMovedEvent, map[string]any{
 			"session": m.Session, "from": m.From, "to": m.To, "cause": m.Cause.String(),
 		})
 		a.tellPages(m.Session, m.Move, moved)
 	}
-	a.state.metrics.dropped.Add(missed)
+	if missed > 0 {
+		a.logger.Warn("more playbacks moved at once than can be told", zap.Uint64("untold", missed))
+		a.state.metrics.dropped.Add(missed)
+	}
 }
 
 // reason is why the journey is made.
@@ -96,7 +101,8 @@ func (j *journey) count(from, to *cluster.Server, err error, took time.Duration)
 // tellLost says that a playback was given up.
 func (a *App) tellLost(session, server, why string, cause cluster.Cause) {
 	a.state.metrics.ended(cause, lost)
-	a.logger.Warn("playback lost", zap.String("session", session), zap.String("server", server), zap.String("why", why))
+	a.logger.Warn("playback lost", zap.String("session", session), zap.String("server", server),
+		zap.Stringer("cause", cause), zap.String("why", why))
 	a.emit(sessionLostEvent, map[string]any{
 		"session": session, "server": server, "reason": why, "cause": cause.String(),
 	})

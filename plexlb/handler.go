@@ -172,6 +172,9 @@ func (h *Handler) serveSegment(w http.ResponseWriter, r *http.Request, next cadd
 	if err == nil && l.held {
 		err = l.release()
 	}
+	if l.placed || err != nil {
+		h.report(l, err)
+	}
 	if err != nil {
 		l.failed = true
 		err = l.later(err)
@@ -189,31 +192,17 @@ func (l *Lease) later(err error) error {
 }
 
 // report writes the one line about what became of the request, if there is
-// something to say.
+// something to say: a line for each placement, and why there was none. Moves of
+// playbacks are told where all are that there are; see tellMoves.
 func (h *Handler) report(l *Lease, err error) {
-	level, message := zapcore.DebugLevel, "placed"
 	switch {
-	case l.reason == cluster.ServerLost:
-		level, message = zapcore.InfoLevel, "moved to another server"
-	case l.reason == cluster.Pinned || l.query.Role != cluster.Start && err == nil:
-		return
-	case l.server == nil:
-		message = "no server can take the request"
+	case l.news != "":
+		l.tellPlaced(h.logger)
+	case err != nil && (l.reason == cluster.Nowhere || l.reason == cluster.AllFull || l.reason == cluster.ServerGone):
+		if c := h.logger.Check(zapcore.DebugLevel, "no server can take the request"); c != nil {
+			c.Write(zap.String("session", l.query.Called()), zap.Stringer("reason", l.reason), zap.Stringer("kind", l.request.Kind))
+		}
 	}
-	c := h.logger.Check(level, message)
-	if c == nil {
-		return
-	}
-	name := ""
-	if l.server != nil {
-		name = l.server.Name()
-	}
-	c.Write(
-		zap.String("server", name),
-		zap.Stringer("reason", l.reason),
-		zap.Stringer("kind", l.request.Kind),
-		zap.Int("status", l.status),
-	)
 }
 
 // Interface guards

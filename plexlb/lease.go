@@ -12,6 +12,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/plexlb/caddy-plexlb/internal/cluster"
 	"github.com/plexlb/caddy-plexlb/internal/plex"
@@ -38,6 +40,7 @@ type Lease struct {
 	failed      bool              // the proxy gave up
 	segment     bool              // path-only: nothing is held unless it is placed
 	placed      bool              // it went through Place
+	news        string            // what that led to, as it is logged
 	borrowed    bool              // no handler will end it
 	probing     bool              // its answer is for us, not for the client
 	interrupted bool              // before it was sent: its playback has to be resumed first
@@ -412,6 +415,7 @@ func (l *Lease) Place(candidates []cluster.Candidate, pool reverseproxy.Upstream
 	} else {
 		i, l.reason = ledger.Place(&l.query, &l.hold, candidates, time.Now())
 		l.placed = true
+		l.noteNews()
 	}
 	l.server, l.attempts = nil, 1
 	if i >= 0 {
@@ -419,15 +423,62 @@ func (l *Lease) Place(candidates []cluster.Candidate, pool reverseproxy.Upstream
 		l.sent(pool[i])
 	}
 	l.labels.correct(l.server, l.reason)
+	if l.borrowed && l.news != "" {
+		l.tellPlaced(l.app.logger)
+	}
 	l.giveBack()
 	return i
+}
+
+// What a placement led to, as it is logged. A client is placed in mode separate.
+const (
+	playbackPlaced = "playback placed"
+	clientPlaced   = "client placed"
+	clientMoved    = "client moved to another server"
+)
+
+// noteNews notes what the placement led to. With a failed attempt before it, it
+// is one all the same.
+func (l *Lease) noteNews() {
+	switch {
+	case l.hold.Placed():
+		l.news = playbackPlaced
+	case !l.hold.Housed():
+	case l.reason == cluster.ServerLost:
+		l.news = clientMoved
+	default:
+		l.news = clientPlaced
+	}
+}
+
+// tellPlaced logs the placement.
+func (l *Lease) tellPlaced(logger *zap.Logger) {
+	level := zapcore.DebugLevel
+	if l.news == clientMoved {
+		level = zapcore.InfoLevel
+	}
+	c := logger.Check(level, l.news)
+	if c == nil {
+		return
+	}
+	name := ""
+	if l.server != nil {
+		name = l.server.Name()
+	}
+	c.Write(
+		zap.String("session", l.query.Called()),
+		zap.String("server", name),
+		zap.Stringer("reason", l.reason),
+		zap.Stringer("kind", l.request.Kind),
+		zap.Int("status", l.status),
+	)
 }
 
 // end gives back what the request held and draws the conclusions.
 func (l *Lease) end() {
 	l.stopWaiting()
 	if l.broken() {
-		l.app.lose(l.hold.Playback(), l.query.Name(), l.server, "a stream without segments ends with its connection", cluster.LostServer)
+		l.app.lose(l.hold.Playback(), l.server, "a stream without segments ends with its connection", cluster.LostServer)
 	}
 	l.settle()
 	if l.restore != nil {

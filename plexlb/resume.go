@@ -185,32 +185,39 @@ func (j *journey) fly(ctx context.Context) (err error) {
 		j.count(from, from, err, time.Since(began))
 		err = errTarget
 	case errors.Is(err, errUnknown):
-		app.lose(j.playback, j.id, from, j.whyLost(), j.reason())
+		app.lose(j.playback, from, j.whyLost(), j.reason())
 		err = errLate // another balancer may yet bring it back
 	case errors.Is(err, errLost),
 		// In separate mode there is no other server, and this was the time
 		// for its own to come back.
 		errors.Is(err, errLate) && !j.missing && app.Mode == ModeSeparate:
 		err = errLost
-		app.lose(j.playback, j.id, from, j.whyLost(), j.reason())
+		app.lose(j.playback, from, j.whyLost(), j.reason())
 	case err == nil:
 		to, _ := app.state.ledger.ServerOf(j.playback)
 		j.count(from, to, nil, time.Since(began))
-		if c := app.logger.Check(zap.InfoLevel, "playback resumed"); c != nil {
-			c.Write(zap.String("session", j.id), zap.String("from", from.Name()), zap.String("to", to.Name()),
-				zap.Duration("took", time.Since(began)))
+		// Of what went to another server a line is written with all moves.
+		level := zap.DebugLevel
+		if from == to {
+			level = zap.InfoLevel
+		}
+		if c := app.logger.Check(level, "playback resumed"); c != nil {
+			c.Write(zap.String("session", app.state.ledger.NameOf(j.playback)), zap.String("from", from.Name()), zap.String("to", to.Name()),
+				zap.Stringer("cause", j.reason()), zap.Duration("took", time.Since(began)))
 		}
 	default:
 		j.count(from, from, err, time.Since(began))
 		if c := app.logger.Check(zap.DebugLevel, "playback not resumed"); c != nil {
-			c.Write(zap.String("session", j.id), zap.String("server", from.Name()), zap.Error(err))
+			c.Write(zap.String("session", app.state.ledger.NameOf(j.playback)), zap.String("server", from.Name()),
+				zap.Stringer("cause", j.reason()), zap.Error(err))
 		}
 	}
 	return err
 }
 
 // lose gives a playback up, and says so once.
-func (a *App) lose(p *cluster.Playback, id string, s *cluster.Server, why string, cause cluster.Cause) {
+func (a *App) lose(p *cluster.Playback, s *cluster.Server, why string, cause cluster.Cause) {
+	id := a.state.ledger.NameOf(p) // which the ledger may forget with it
 	if !a.state.ledger.Lose(p, time.Now()) {
 		return
 	}

@@ -30,6 +30,7 @@ func (l *Ledger) begin(q *Query, h *Hold, c *Client, chosen int, reason Reason, 
 	l.reserve(p, q.Work, now)
 	l.placed(s, reason)
 	h.take(p, q, c, now)
+	h.placed = true
 }
 
 // adopt pins a playback that a server reports and nobody here placed.
@@ -67,6 +68,7 @@ func (l *Ledger) adopt(q *Query, h *Hold, c *Client, j *job, set *Settings, now 
 	l.enter(&p.job, s, id)
 	p.job.set(Confirmed, work, now)
 	h.take(p, q, c, now)
+	h.placed = true
 }
 
 // move places a running playback anew because its server cannot serve it.
@@ -101,6 +103,7 @@ func (l *Ledger) move(p *Playback, q *Query, h *Hold, c *Client, set *Settings, 
 	l.reserve(p, work, now)
 	l.placed(p.server, ServerLost)
 	h.take(p, q, c, now)
+	h.placed = true
 	return i, ServerLost
 }
 

@@ -57,7 +57,7 @@ func (l *Ledger) moved(p *Playback, cause Cause) {
 		return
 	}
 	last := p.history[len(p.history)-1]
-	l.counts.news = append(l.counts.news, MoveNews{p.mover(nil, cause).ID, last.told(l)})
+	l.counts.news = append(l.counts.news, MoveNews{p.ids.Called(), last.told(l)})
 }
 
 // News takes out the moves since it was last asked, and how many more there

@@ -59,7 +59,7 @@ func (l *Ledger) Mover(id string, to *Server) (m Mover, ok bool) {
 }
 
 func (p *Playback) mover(to *Server, cause Cause) Mover {
-	return Mover{ID: cmp.Or(p.ids.Name(), p.ids.Client), From: p.server, To: to, playback: p, cause: cause}
+	return Mover{ID: p.ids.Called(), From: p.server, To: to, playback: p, cause: cause}
 }
 
 // movable reports whether there is something to resume the playback from.
@@ -197,6 +197,13 @@ func (l *Ledger) Draining(s *Server) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return s.draining
+}
+
+// NameOf returns the id by which to speak of a playback.
+func (l *Ledger) NameOf(p *Playback) string {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return p.ids.Called()
 }
 
 // TranscodeOf returns the id of a playback's present transcode; empty for

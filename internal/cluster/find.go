@@ -75,6 +75,8 @@ type Hold struct {
 	client   *Client
 	held     *Client // the client, if it is held
 	foreign  bool    // the playback is not the asking client's
+	placed   bool    // the playback came to its server by this request
+	housed   bool    // the client did, in mode separate
 
 	decided bool // the answer said
 	work    Work // that this is what it costs
@@ -88,6 +90,12 @@ func (h *Hold) Settled() bool {
 	}
 	return h.Known()
 }
+
+// Placed reports whether the request's playback was placed for it.
+func (h *Hold) Placed() bool { return h.placed }
+
+// Housed reports whether the request's client was given its server for it.
+func (h *Hold) Housed() bool { return h.housed }
 
 // Known reports whether a server has accepted something of the client before.
 func (h *Hold) Known() bool { return h.client != nil && h.client.confirmed.Load() }

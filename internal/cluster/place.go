@@ -232,6 +232,7 @@ func (l *Ledger) placeAtHome(q *Query, h *Hold, c *Client, set *Settings, candid
 				c = l.newClient(q, now)
 			}
 			c.stayOn(candidates[i].Server)
+			h.housed = true
 		}
 	}
 	if plays {

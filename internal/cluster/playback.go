@@ -25,11 +25,15 @@ func (ids *IDs) named() bool { return ids.Transcode != "" || ids.Session != "" |
 // Name is the id by which to speak of the playback; empty if there is none.
 func (ids *IDs) Name() string { return cmp.Or(ids.name(), ids.Transcode) }
 
+// Called is the id by which to speak of the playback in any case: that of the
+// client if it has none itself.
+func (ids *IDs) Called() string { return cmp.Or(ids.Name(), ids.Client) }
+
 // name is what the client calls its playback, if it does.
 func (ids *IDs) name() string { return cmp.Or(ids.Session, ids.Playback) }
 
 // key is what two balancers hash alike for the same playback.
-func (ids *IDs) key() uint64 { return hashString(cmp.Or(ids.Name(), ids.Client)) }
+func (ids *IDs) key() uint64 { return hashString(ids.Called()) }
 
 // clone copies the ids out of the request that brought them, whose whole URL
 // they would otherwise keep in memory.
