@@ -98,10 +98,19 @@ type pageState struct {
 	Control     bool          `json:"control"`
 	Mode        string        `json:"mode"`
 	Primary     string        `json:"primary,omitempty"`
+	Cost        pageCost      `json:"cost"`
 	StepSeconds int           `json:"step_seconds"` // between the points of a history
 	Servers     []pageServer  `json:"servers"`
 	Sessions    []pageSession `json:"sessions"`
 	Moves       []moveNews    `json:"moves"`
+}
+
+// pageCost is the load of one of each kind.
+type pageCost struct {
+	GPU    float64 `json:"gpu"`
+	CPU    float64 `json:"cpu"`
+	Copy   float64 `json:"copy"`
+	Client float64 `json:"client"`
 }
 
 // pageChange is what differs from what the page knows.
@@ -153,8 +162,9 @@ func (l *live) open(a *App, control bool, now time.Time) (*page, error) {
 		l.told = now
 		_, _ = l.news()
 	}
+	set, _ := a.settings()
 	all := pageState{
-		Now: utc(now), Control: control, Mode: a.Mode, Primary: a.Primary, StepSeconds: int(historyStep.Seconds()),
+		Now: utc(now), Control: control, Mode: a.Mode, Primary: a.Primary, Cost: pageCost(set.Costs), StepSeconds: int(historyStep.Seconds()),
 		Servers: []pageServer{}, Sessions: make([]pageSession, 0, len(l.shown.sessions)), Moves: []moveNews{},
 	}
 	for _, name := range l.shown.order {
