@@ -27,7 +27,15 @@ export class Control {
     if (!server) return;
     const separate = this.#cluster.mode === "separate";
     const playing = server.playbacks + server.others;
-    const minutes = el("input", { type: "number", id: "control-minutes", min: 1, max: 1440, value: 30, inputmode: "numeric", "aria-label": "Minutes" });
+    const minutes = el("input", {
+      type: "number",
+      id: "control-minutes",
+      min: 1,
+      max: 1440,
+      value: 30,
+      inputmode: "numeric",
+      "aria-label": "Minutes",
+    });
     const what = el("p", { id: "control-what", role: "status" });
     const ways = [
       way("finish", true, false, "Let people finish"),
@@ -46,22 +54,41 @@ export class Control {
     const explain = () => {
       const leave = playing === 1 ? "is carried to another server" : "are carried to other servers";
       const after = minutes.validity.valid ? count(Number(minutes.value), "minute", "minutes") : "that time";
-      what.replaceChildren(bold(name), " takes no new playbacks. ", !playing ? "It has none now." : {
-        finish: `${them} ${ends}.`,
-        now: `${them} ${leave} now, a few at a time; viewers see one slow segment. What cannot be carried goes on until it ends.`,
-        later: `${them} ${ends}, but after ${after} what is left is carried to other servers.`,
-      }[chosen()]);
+      what.replaceChildren(
+        bold(name),
+        " takes no new playbacks. ",
+        !playing
+          ? "It has none now."
+          : {
+              finish: `${them} ${ends}.`,
+              now: `${them} ${leave} now, a few at a time; viewers see one slow segment. What cannot be carried goes on until it ends.`,
+              later: `${them} ${ends}, but after ${after} what is left is carried to other servers.`,
+            }[chosen()],
+      );
     };
-    this.#ask(["Drain ", bold(name), "?"], "Drain", [
-      el("fieldset", {}, el("legend", {}, "What about those who are watching?"), ...ways),
-      separate ? el("p", { class: "small" }, "In separate mode playbacks cannot be moved: each server has a library of its own.") : null,
-      what,
-      el("p", { class: "small" }, "It stays so until it is undrained, or Caddy is restarted."),
-    ], () => ({
-      do: "drain",
-      server: name,
-      ...{ finish: {}, now: { move: true }, later: { move_after: `${Math.round(minutes.valueAsNumber)}m` } }[chosen()],
-    }));
+    this.#ask(
+      ["Drain ", bold(name), "?"],
+      "Drain",
+      [
+        el("fieldset", {}, el("legend", {}, "What about those who are watching?"), ...ways),
+        separate
+          ? el(
+              "p",
+              { class: "small" },
+              "In separate mode playbacks cannot be moved: each server has a library of its own.",
+            )
+          : null,
+        what,
+        el("p", { class: "small" }, "It stays so until it is undrained, or Caddy is restarted."),
+      ],
+      () => ({
+        do: "drain",
+        server: name,
+        ...{ finish: {}, now: { move: true }, later: { move_after: `${Math.round(minutes.valueAsNumber)}m` } }[
+          chosen()
+        ],
+      }),
+    );
     this.#body.oninput = explain;
     explain();
   }
@@ -70,9 +97,19 @@ export class Control {
     const server = this.#cluster.servers.get(name);
     if (!server) return;
     const waiting = Number.isFinite(server.leaves) ? " What it still plays is not moved away any more." : "";
-    this.#ask(["Undrain ", bold(name), "?"], "Undrain", [
-      el("p", { id: "control-what" }, bold(name), ` takes new playbacks again.${waiting} Those that were moved away stay where they are.`),
-    ], () => ({ do: "undrain", server: name }));
+    this.#ask(
+      ["Undrain ", bold(name), "?"],
+      "Undrain",
+      [
+        el(
+          "p",
+          { id: "control-what" },
+          bold(name),
+          ` takes new playbacks again.${waiting} Those that were moved away stay where they are.`,
+        ),
+      ],
+      () => ({ do: "undrain", server: name }),
+    );
   }
 
   move(id) {
@@ -81,19 +118,45 @@ export class Control {
     const title = () => el("bdi", { class: "title" }, legible(session.title, 120) || session.label);
     const servers = [...this.#cluster.servers.values()].filter((s) => takes(s, session));
     if (!servers.length) {
-      this.#ask(["Move ", title(), "?"], null, [el("p", { id: "control-what" }, "No other server can take it now.")], () => null);
+      this.#ask(
+        ["Move ", title(), "?"],
+        null,
+        [el("p", { id: "control-what" }, "No other server can take it now.")],
+        () => null,
+      );
       return;
     }
-    const choice = el("select", { id: "control-server" }, ...servers.map((s) =>
-      el("option", { value: s.name }, `${legible(s.name)}: load ${tenth(s.load)} of ${tenth(this.#cluster.room(s))}${s.state === "full" ? ", full" : ""}`)));
+    const choice = el(
+      "select",
+      { id: "control-server" },
+      ...servers.map((s) =>
+        el(
+          "option",
+          { value: s.name },
+          `${legible(s.name)}: load ${tenth(s.load)} of ${tenth(this.#cluster.room(s))}${s.state === "full" ? ", full" : ""}`,
+        ),
+      ),
+    );
     choice.value = servers.reduce((a, b) => (b.load / b.weight < a.load / a.weight ? b : a)).name;
     const what = el("p", { id: "control-what", role: "status" });
-    const explain = () => what.replaceChildren("It is started on ", bold(choice.value), " where its viewer is now, and then stopped on ", bold(session.server), ". The viewer sees one slow segment.");
-    this.#ask(["Move ", title(), "?"], "Move", [
-      el("p", {}, "It is on ", bold(session.server), "."),
-      el("p", {}, el("label", { for: "control-server" }, "Move it to "), choice),
-      what,
-    ], () => ({ do: "move", session: id, server: choice.value }));
+    const explain = () =>
+      what.replaceChildren(
+        "It is started on ",
+        bold(choice.value),
+        " where its viewer is now, and then stopped on ",
+        bold(session.server),
+        ". The viewer sees one slow segment.",
+      );
+    this.#ask(
+      ["Move ", title(), "?"],
+      "Move",
+      [
+        el("p", {}, "It is on ", bold(session.server), "."),
+        el("p", {}, el("label", { for: "control-server" }, "Move it to "), choice),
+        what,
+      ],
+      () => ({ do: "move", session: id, server: choice.value }),
+    );
     this.#body.oninput = explain;
     explain();
   }

@@ -1,5 +1,20 @@
 import { address, el, show } from "./dom.js";
-import { causes, clock, count, exact, exclusions, kindTexts, kinds, legible, reasons, said, sessionStates, span, when, whole } from "./words.js";
+import {
+  causes,
+  clock,
+  count,
+  exact,
+  exclusions,
+  kindTexts,
+  kinds,
+  legible,
+  reasons,
+  said,
+  sessionStates,
+  span,
+  when,
+  whole,
+} from "./words.js";
 
 // A playback that changes is asked about again, at most this often.
 const pause = 2000;
@@ -26,6 +41,7 @@ export class Explanation {
       if (event.target === this.#dialog) this.#dialog.close(); // beside it
     });
     this.#dialog.addEventListener("close", () => {
+      if (this.#dialog.open) return; // for the next one, meanwhile
       this.#id = "";
       clearTimeout(this.#late);
       if (wanted()) history.replaceState(null, "", location.pathname + location.search);
@@ -112,28 +128,49 @@ export class Explanation {
     if (this.#cluster.control) {
       const move = el("button", { type: "button", "data-do": "move", disabled: !s.movable }, "Move…");
       move.addEventListener("click", () => this.#on.move(s.id));
-      const reason = this.#cluster.mode === "separate" ? "Between libraries nothing can be moved." : "Its start is not known here, or it has no segments.";
+      const reason =
+        this.#cluster.mode === "separate"
+          ? "Between libraries nothing can be moved."
+          : "Its start is not known here, or it has no segments.";
       parts.push(el("p", { class: "actions" }, move, s.movable ? null : ` ${reason}`));
     }
     if (why.table?.length) {
       const best = why.table.find((r) => r.server === why.server)?.score;
       parts.push(
         el("h3", {}, "How the servers stood, ", clock(when(why.at), now)),
-        table("candidates", ["Server", "Load", "Its cost", "Weight", "Score", "Verdict"], why.table.map((r) => {
-          const chosen = r.server === why.server;
-          const out = r.excluded ? said(exclusions, r.excluded) : "";
-          const verdict = chosen ? ["chosen", out].filter(Boolean).join(", ") : out || (r.score > best ? "had a higher score" : "");
-          return { mark: chosen, cells: [bold(r.server), exact(r.load), exact(r.cost), exact(r.weight), exact(r.score), verdict] };
-        })),
-        el("p", { class: "small" }, "The score is (load + cost) / weight; where nothing else decides, the lowest is chosen.", why.more ? ` ${count(why.more, "server more was", "servers more were")} looked at.` : ""),
+        table(
+          "candidates",
+          ["Server", "Load", "Its cost", "Weight", "Score", "Verdict"],
+          why.table.map((r) => {
+            const chosen = r.server === why.server;
+            const out = r.excluded ? said(exclusions, r.excluded) : "";
+            const verdict = chosen
+              ? ["chosen", out].filter(Boolean).join(", ")
+              : out || (r.score > best ? "had a higher score" : "");
+            return {
+              mark: chosen,
+              cells: [bold(r.server), exact(r.load), exact(r.cost), exact(r.weight), exact(r.score), verdict],
+            };
+          }),
+        ),
+        el(
+          "p",
+          { class: "small" },
+          "The score is (load + cost) / weight; where nothing else decides, the lowest is chosen.",
+          why.more ? ` ${count(why.more, "server more was", "servers more were")} looked at.` : "",
+        ),
       );
     }
     if (s.moves?.length) {
       parts.push(
         el("h3", {}, `Its moves (${whole(s.moves.length)})`),
-        table("moved", ["When", "From", "To", "Because"], s.moves.map((m) => ({
-          cells: [clock(when(m.at), now), el("bdi", {}, m.from), el("bdi", {}, m.to), said(causes, m.cause)],
-        }))),
+        table(
+          "moved",
+          ["When", "From", "To", "Because"],
+          s.moves.map((m) => ({
+            cells: [clock(when(m.at), now), el("bdi", {}, m.from), el("bdi", {}, m.to), said(causes, m.cause)],
+          })),
+        ),
       );
     }
     return parts;
@@ -159,6 +196,16 @@ function facts(list) {
 function table(name, heads, rows) {
   const head = el("tr", { role: "row" }, ...heads.map((h) => el("th", { scope: "col", role: "columnheader" }, h)));
   const body = rows.map(({ mark, cells }) =>
-    el("tr", { role: "row", "data-chosen": mark }, ...cells.map((c, i) => el("td", { role: "cell", "data-head": heads[i] }, c))));
-  return el("table", { role: "table", "data-table": name }, el("thead", { role: "rowgroup" }, head), el("tbody", { role: "rowgroup" }, ...body));
+    el(
+      "tr",
+      { role: "row", "data-chosen": mark },
+      ...cells.map((c, i) => el("td", { role: "cell", "data-head": heads[i] }, c)),
+    ),
+  );
+  return el(
+    "table",
+    { role: "table", "data-table": name },
+    el("thead", { role: "rowgroup" }, head),
+    el("tbody", { role: "rowgroup" }, ...body),
+  );
 }

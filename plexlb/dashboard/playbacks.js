@@ -35,6 +35,8 @@ export class Playbacks {
   #sort = "since";
   #down = true;
   #mark = null;
+  #selected = false; // something in the table is
+  #top = NaN; // of the body, as long as it has not been changed
   #body = document.getElementById("playback-rows");
   #table = document.getElementById("playback-table");
   #section = document.getElementById("playbacks");
@@ -69,6 +71,13 @@ export class Playbacks {
     addEventListener("scroll", () => this.#fill(), { passive: true });
     new ResizeObserver(() => this.#resize()).observe(this.#table);
     addEventListener("resize", () => this.#resize());
+    // Remembered, since asking in the middle of changes has the page laid out.
+    document.addEventListener("selectionchange", () => {
+      const selection = getSelection();
+      this.#selected = !selection.isCollapsed && this.#body.contains(selection.anchorNode);
+    });
+    // What is above the table has grown or shrunk.
+    new ResizeObserver(() => this.#fill()).observe(document.getElementById("data"));
     this.#order("since", true);
   }
 
@@ -98,6 +107,7 @@ export class Playbacks {
     const inside = top < 0 && this.#height > 0 && this.#shown.length > 0;
     attr(document.documentElement, "data-reading", inside);
     const first = Math.floor(-top / this.#height) + 1;
+    this.#top = this.#table.hidden ? NaN : top;
     this.#mark = inside ? { top, first, ids: this.#shown.slice(first, first + 50).map((s) => s.id) } : null;
   }
 
@@ -203,12 +213,18 @@ export class Playbacks {
       const places = new Map(this.#shown.map((s, i) => [s.id, i]));
       const still = ids.findIndex((id) => places.has(id));
       if (still >= 0) {
-        const by = (places.get(ids[still]) - first - still) * this.#height + this.#body.getBoundingClientRect().top - top;
+        const by =
+          (places.get(ids[still]) - first - still) * this.#height + this.#body.getBoundingClientRect().top - top;
         if (by) scrollBy({ top: by, behavior: "instant" });
       }
+      this.#top = NaN;
     }
     this.#mark = null;
-    this.#fill();
+    // To ask where the body is now would have the page laid out twice. If it has
+    // moved, the rows are filled in again before anybody sees it.
+    if (Number.isNaN(this.#top)) this.#fill();
+    else this.#fill(this.#top);
+    this.#top = NaN;
   }
 
   #stretch() {
@@ -237,9 +253,8 @@ export class Playbacks {
   }
 
   // fill puts the rows that are in sight, and a few more, into the page.
-  #fill() {
+  #fill(top = this.#body.getBoundingClientRect().top) {
     if (!this.#height) return;
-    const top = this.#body.getBoundingClientRect().top;
     const n = this.#shown.length;
     const from = Math.max(0, Math.min(n, Math.floor(-top / this.#height)) - spare);
     const to = Math.min(n, Math.max(from + spare, Math.ceil((innerHeight - top) / this.#height) + spare));
@@ -280,8 +295,7 @@ export class Playbacks {
   // line puts the rows in the page in the order in which they are seen, for
   // those who tab and listen. Not while something is selected: it would be lost.
   #line() {
-    const selection = getSelection();
-    if (!selection.isCollapsed && this.#body.contains(selection.anchorNode)) {
+    if (this.#selected) {
       for (const row of this.#rows.values()) if (!row.root.isConnected) this.#body.append(row.root);
       return;
     }

@@ -40,14 +40,17 @@ export class Servers {
         card.server = server;
       },
     });
-    this.#sight = new IntersectionObserver((entries) => {
-      for (const { target, isIntersecting } of entries) {
-        const card = this.#cards.get(target.dataset.server);
-        if (!card || card.root !== target) continue;
-        card.inSight = isIntersecting;
-        if (isIntersecting) this.#show(card);
-      }
-    }, { rootMargin: "200px" });
+    this.#sight = new IntersectionObserver(
+      (entries) => {
+        for (const { target, isIntersecting } of entries) {
+          const card = this.#cards.get(target.dataset.server);
+          if (!card || card.root !== target) continue;
+          card.inSight = isIntersecting;
+          if (isIntersecting) this.#show(card);
+        }
+      },
+      { rootMargin: "200px" },
+    );
     this.#select.addEventListener("change", () => {
       this.#order = this.#select.value;
       this.#list();
@@ -96,7 +99,11 @@ export class Servers {
   // restless says whether it is time to put the servers in order again. Nobody
   // likes to aim at a card that moves.
   #restless() {
-    return this.#order === "fullest" && Date.now() - this.#ordered > reorder && !this.#section.matches(":hover, :focus-within");
+    return (
+      this.#order === "fullest" &&
+      Date.now() - this.#ordered > reorder &&
+      !this.#section.matches(":hover, :focus-within")
+    );
   }
 
   #list() {
@@ -161,7 +168,12 @@ export class Servers {
     text(parts["n-copy"], copy);
     text(parts["n-none"], none);
 
-    text(parts.playbacks, count(s.playbacks, "playback", "playbacks") + (s.others ? ` and ${whole(s.others)} past plexlb` : "") + (s.reserved ? `, ${whole(s.reserved)} starting` : ""));
+    text(
+      parts.playbacks,
+      count(s.playbacks, "playback", "playbacks") +
+        (s.others ? ` and ${whole(s.others)} past plexlb` : "") +
+        (s.reserved ? `, ${whole(s.reserved)} starting` : ""),
+    );
     text(parts.limit, limited ? `${whole(gpu + cpu)} of ${whole(s.max_transcodes)} transcodes` : "no limit set");
     attr(root, "data-limited", limited);
     text(parts.weight, `weight ${tenth(s.weight)}`);
@@ -186,7 +198,11 @@ export class Servers {
   #showBar({ root, parts, server: s }, room) {
     const { cost } = this.#cluster;
     const { gpu = 0, cpu = 0, copy = 0 } = s.jobs;
-    const shares = { gpu: gpu * cost.gpu, cpu: cpu * cost.cpu, rest: copy * cost.copy + (s.idle_clients ?? 0) * cost.client };
+    const shares = {
+      gpu: gpu * cost.gpu,
+      cpu: cpu * cost.cpu,
+      rest: copy * cost.copy + (s.idle_clients ?? 0) * cost.client,
+    };
     const sum = shares.gpu + shares.cpu + shares.rest;
     const full = Math.min(1, s.load / room || 0);
     let left = 0;

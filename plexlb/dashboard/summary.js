@@ -41,7 +41,10 @@ export class Summary {
       for (const kind of ["gpu", "cpu", "copy", "none"]) sum[kind] += s.jobs[kind] ?? 0;
     }
 
-    text(byId("mode"), mode !== "replicated" ? "separate libraries" : primary ? `replicated, primary ${primary}` : "replicated");
+    text(
+      byId("mode"),
+      mode !== "replicated" ? "separate libraries" : primary ? `replicated, primary ${primary}` : "replicated",
+    );
     show(byId("totals"), true);
     text(byId("total-servers"), whole(sum.up));
     text(byId("total-servers-sub"), `of ${whole(servers.size)}`);
@@ -52,6 +55,9 @@ export class Summary {
     text(byId("total-transcodes-sub"), `${whole(sum.gpu)} GPU, ${whole(sum.cpu)} CPU`);
     text(byId("total-load"), tenth(sum.load));
     // Without limits there is nothing that a share could be of.
-    text(byId("total-load-sub"), sum.limits && sum.room ? `of ${tenth(sum.room)}, ${whole((100 * sum.load) / sum.room)} %` : "");
+    text(
+      byId("total-load-sub"),
+      sum.limits && sum.room ? `of ${tenth(sum.room)}, ${whole((100 * sum.load) / sum.room)} %` : "",
+    );
   }
 }

@@ -112,26 +112,44 @@ function findings(cluster) {
     const state = Object.hasOwn(serverStates, s.state) ? serverStates[s.state] : null;
     if (state && !degraded.some((d) => d.reason === same[s.state])) {
       list.push({
-        kind: s.state, about: s.name, tag: s.state, level: state.level, who: s.name,
+        kind: s.state,
+        about: s.name,
+        tag: s.state,
+        level: state.level,
+        who: s.name,
         text: state.one + (s.draining && s.state === "draining" ? leaving(s, cluster.now()) : ""),
-        ...began(s), detail: s.poll?.failure ? `Last reading: ${s.poll.failure}` : "",
+        ...began(s),
+        detail: s.poll?.failure ? `Last reading: ${s.poll.failure}` : "",
         several: (n) => `${count(n, "server", "servers")} ${state.many}`,
       });
     }
     for (const d of degraded) {
       const words = degradation(d.reason);
       list.push({
-        kind: d.reason, about: s.name, tag: words.tag, level: "warning", who: s.name, text: words.one,
-        since: Date.parse(d.since), detail: sentence(legible(d.detail)),
+        kind: d.reason,
+        about: s.name,
+        tag: words.tag,
+        level: "warning",
+        who: s.name,
+        text: words.one,
+        since: Date.parse(d.since),
+        detail: sentence(legible(d.detail)),
         several: (n) => `${count(n, "server", "servers")} ${words.many}`,
       });
     }
   }
   for (const m of cluster.lost()) {
     list.push({
-      kind: "lost", about: m.from, tag: "lost", level: "warning", who: m.label,
-      text: `could not be carried away from ${m.from}`, word: "at", since: m.time,
-      detail: sentence(said(causes, m.cause)), number: m.number,
+      kind: "lost",
+      about: m.from,
+      tag: "lost",
+      level: "warning",
+      who: m.label,
+      text: `could not be carried away from ${m.from}`,
+      word: "at",
+      since: m.time,
+      detail: sentence(said(causes, m.cause)),
+      number: m.number,
       several: (n) => `${count(n, "playback was", "playbacks were")} lost in the last ten minutes`,
     });
   }

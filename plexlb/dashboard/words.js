@@ -45,10 +45,22 @@ export const sessionTags = { reserved: "starting", expired: "not listed", ended:
 export const serverStates = {
   down: { one: "is down", many: "are down", level: "warning" },
   unreachable: { one: "cannot be read", many: "cannot be read", level: "warning" },
-  maintenance: { one: "is in maintenance and takes nothing", many: "are in maintenance and take nothing", level: "warning" },
-  shunned: { one: "is avoided: starts of several films by several people failed there", many: "are avoided: starts failed there", level: "warning" },
+  maintenance: {
+    one: "is in maintenance and takes nothing",
+    many: "are in maintenance and take nothing",
+    level: "warning",
+  },
+  shunned: {
+    one: "is avoided: starts of several films by several people failed there",
+    many: "are avoided: starts failed there",
+    level: "warning",
+  },
   draining: { one: "takes no new playbacks", many: "take no new playbacks", level: "note" },
-  drained: { one: "is drained: nothing plays there any more", many: "are drained: nothing plays there any more", level: "note" },
+  drained: {
+    one: "is drained: nothing plays there any more",
+    many: "are drained: nothing plays there any more",
+    level: "note",
+  },
   full: { one: "is at its limit", many: "are at their limits", level: "note" },
 };
 
@@ -158,6 +170,9 @@ const invisible = /^[\p{C}\p{Z}\p{M}]*$/u;
 export function legible(s, most = 300) {
   if (typeof s !== "string") return "";
   let short = s.length > most ? s.slice(0, most).replace(/[\ud800-\udbff]$/, "") + "…" : s;
-  short = short.replace(/\s+/g, " ").replace(/\p{Cc}/gu, "").trim();
+  short = short
+    .replace(/\s+/g, " ")
+    .replace(/\p{Cc}/gu, "")
+    .trim();
   return invisible.test(short) ? "" : short;
 }
