@@ -35,6 +35,8 @@ export class Summary {
     for (const s of servers.values()) {
       if (s.state === "up" || s.state === "full") sum.up++;
       if (serverStates[s.state]?.level === "warning") sum.bad++;
+      // What a dead server was last seen to do it does no more.
+      if (s.state === "down") continue;
       sum.load += s.load;
       sum.room += this.#cluster.room(s);
       sum.limits &&= s.max_transcodes > 0;
