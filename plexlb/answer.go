@@ -72,6 +72,7 @@ func (l *Lease) patient() {
 // accepted confirms what begins with this answer, which may take hours to its
 // end, and goes on holding it.
 func (l *Lease) accepted() {
+	l.tellNews()
 	l.settle()
 	l.hold = l.app.state.ledger.Find(&l.query, time.Now())
 }

@@ -172,9 +172,7 @@ func (h *Handler) serveSegment(w http.ResponseWriter, r *http.Request, next cadd
 	if err == nil && l.held {
 		err = l.release()
 	}
-	if l.placed || err != nil {
-		h.report(l, err)
-	}
+	h.report(l, err)
 	if err != nil {
 		l.failed = true
 		err = l.later(err)
@@ -191,17 +189,13 @@ func (l *Lease) later(err error) error {
 	return err
 }
 
-// report writes the one line about what became of the request, if there is
-// something to say: a line for each placement, and why there was none. Moves of
-// playbacks are told where all are that there are; see tellMoves.
+// report says why a request went nowhere. What was placed is told by its lease.
 func (h *Handler) report(l *Lease, err error) {
-	switch {
-	case l.news != "":
-		l.tellPlaced(h.logger)
-	case err != nil && (l.reason == cluster.Nowhere || l.reason == cluster.AllFull || l.reason == cluster.ServerGone):
-		if c := h.logger.Check(zapcore.DebugLevel, "no server can take the request"); c != nil {
-			c.Write(zap.String("session", l.query.Called()), zap.Stringer("reason", l.reason), zap.Stringer("kind", l.request.Kind))
-		}
+	if err == nil || l.reason != cluster.Nowhere && l.reason != cluster.AllFull && l.reason != cluster.ServerGone {
+		return
+	}
+	if c := h.logger.Check(zapcore.DebugLevel, "no server can take the request"); c != nil {
+		c.Write(zap.String("session", l.query.Called()), zap.Stringer("reason", l.reason), zap.Stringer("kind", l.request.Kind))
 	}
 }
 

@@ -423,8 +423,8 @@ func (l *Lease) Place(candidates []cluster.Candidate, pool reverseproxy.Upstream
 		l.sent(pool[i])
 	}
 	l.labels.correct(l.server, l.reason)
-	if l.borrowed && l.news != "" {
-		l.tellPlaced(l.app.logger)
+	if l.borrowed {
+		l.tellNews()
 	}
 	l.giveBack()
 	return i
@@ -451,13 +451,19 @@ func (l *Lease) noteNews() {
 	}
 }
 
-// tellPlaced logs the placement.
-func (l *Lease) tellPlaced(logger *zap.Logger) {
+// tellNews logs what the placement led to, if it has led to anything. To be
+// called when it is known how the server answers, as an answer may last for
+// hours.
+func (l *Lease) tellNews() {
+	if l.news == "" {
+		return
+	}
 	level := zapcore.DebugLevel
 	if l.news == clientMoved {
 		level = zapcore.InfoLevel
 	}
-	c := logger.Check(level, l.news)
+	c := l.app.logger.Check(level, l.news)
+	l.news = ""
 	if c == nil {
 		return
 	}
@@ -477,6 +483,7 @@ func (l *Lease) tellPlaced(logger *zap.Logger) {
 // end gives back what the request held and draws the conclusions.
 func (l *Lease) end() {
 	l.stopWaiting()
+	l.tellNews()
 	if l.broken() {
 		l.app.lose(l.hold.Playback(), l.server, "a stream without segments ends with its connection", cluster.LostServer)
 	}

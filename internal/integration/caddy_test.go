@@ -113,7 +113,7 @@ func freeAddr(t testing.TB) string {
 }
 
 // stand starts stand-ins called plex1, plex2, …; edit may change how each is.
-func stand(t *testing.T, n int, edit func(i int, cfg *plextest.Config)) []*plextest.Server {
+func stand(t testing.TB, n int, edit func(i int, cfg *plextest.Config)) []*plextest.Server {
 	t.Helper()
 	servers := make([]*plextest.Server, n)
 	for i := range servers {
@@ -167,7 +167,7 @@ func (b *balancer) get(path string, header ...string) (int, http.Header, string)
 	return do(b.t, http.MethodGet, b.URL+path, header...)
 }
 
-func do(t *testing.T, method, url string, header ...string) (int, http.Header, string) {
+func do(t testing.TB, method, url string, header ...string) (int, http.Header, string) {
 	t.Helper()
 	r, err := http.NewRequest(method, url, nil)
 	if err != nil {
@@ -186,7 +186,7 @@ func do(t *testing.T, method, url string, header ...string) (int, http.Header, s
 }
 
 // eventually waits for a condition.
-func eventually(t *testing.T, what string, within time.Duration, ok func() bool) {
+func eventually(t testing.TB, what string, within time.Duration, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(within); ; time.Sleep(20 * time.Millisecond) {
 		if ok() {

@@ -40,7 +40,7 @@ var programs = sync.OnceValues(func() (string, error) {
 
 // process is a program that can be killed and started again in its place.
 type process struct {
-	t       *testing.T
+	t       testing.TB
 	program string
 	args    []string
 	addr    string // on which it answers
@@ -236,7 +236,7 @@ func (f fleet) caddy(config string) *process {
 
 // steadyAddr returns a free address from outside the range in which systems
 // choose ports themselves, so that it is still free when its owner comes back.
-func steadyAddr(t *testing.T) string {
+func steadyAddr(t testing.TB) string {
 	t.Helper()
 	for range 100 {
 		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000)))
