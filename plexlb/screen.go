@@ -208,6 +208,7 @@ var reasonTexts = map[string]string{
 	"adopted":       "the server said that it was playing it",
 	"server_lost":   "its former server was not available",
 	"overflow":      "all servers were at their limits; the least load for its weight",
+	"hashed":        "where all go that look like it: it does not say who it is",
 	"resumed":       "it was carried there, or begun anew where it was",
 }
 

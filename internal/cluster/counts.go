@@ -1,7 +1,7 @@
 package cluster
 
 // PlacementReasons are those with which a playback comes to a server.
-var PlacementReasons = []Reason{LeastLoad, ClientServer, LivePlayback, Adopted, ServerLost, Overflow, Pinned, Resumed}
+var PlacementReasons = []Reason{LeastLoad, ClientServer, LivePlayback, Adopted, ServerLost, Overflow, Pinned, Hashed, Resumed}
 
 // Causes are all there are.
 var Causes = []Cause{LostServer, LostSession, Hung, Refused, Drained, Ordered, Rebalanced}

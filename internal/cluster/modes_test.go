@@ -87,6 +87,26 @@ func TestSeparateServersKeepTheirClients(t *testing.T) {
 				}
 			}
 		},
+		"who never says its name plays from the library it has seen": func(d *desk) {
+			for alias := range uint64(20) {
+				look := Query{Role: Visit, Alias: 1000 + alias}
+				home := d.ok(look)
+				for n := range 3 {
+					q := Query{IDs: IDs{Transcode: fmt.Sprint("t", alias, n)}, Role: Start, Alias: 1000 + alias, Work: GPU}
+					if got := d.ok(q); got != home {
+						d.Errorf("it looks at %s and plays on %s", home, got)
+					}
+				}
+			}
+			s := d.l.Servers().Named("a")
+			d.l.Drain(s, true)
+			for alias := range uint64(20) {
+				look := Query{Role: Visit, Alias: 1000 + alias}
+				if got := d.ok(look); got == "a" {
+					d.Errorf("it looks at a server that is to be emptied")
+				}
+			}
+		},
 		"an idle client costs a little, and one that plays only what it plays": func(d *desk) {
 			home := d.ok(visit("cid-1"))
 			if v := d.view(home); v.Idle != 1 || v.Load != DefaultCosts.Client {

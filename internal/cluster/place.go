@@ -208,6 +208,13 @@ func (l *Ledger) placeAtHome(q *Query, h *Hold, c *Client, set *Settings, candid
 		// another server they are another film's [P §10.29]; once the client
 		// has looked at another library, its ids are that one's.
 		return -1, ServerGone
+	case q.Client == "" && q.Alias != 0 && home == nil:
+		// Nothing is remembered of it, so that its address has to lead to the
+		// same library over and over: what it plays has the ids of the one it
+		// has seen [P §10.29].
+		if i, reason = l.hashed(&Query{Alias: q.Alias}, staying(candidates)); i < 0 {
+			return i, reason
+		}
 	case !plays && (q.Client == "" || q.Role == Inquire && home != nil || q.Look && home == nil):
 		return l.hashed(q, candidates)
 	default:
@@ -318,6 +325,22 @@ func (l *Ledger) hashed(q *Query, candidates []Candidate) (int, Reason) {
 		return -1, Nowhere
 	}
 	return best, Hashed
+}
+
+// staying returns the candidates without those that are to be emptied, unless
+// there are no others.
+func staying(candidates []Candidate) []Candidate {
+	if !slices.ContainsFunc(candidates, func(c Candidate) bool { return c.Out == In && c.Server.draining }) ||
+		!slices.ContainsFunc(candidates, func(c Candidate) bool { return c.Out == In && !c.Server.draining }) {
+		return candidates
+	}
+	stay := slices.Clone(candidates)
+	for i := range stay {
+		if stay[i].Out == In && stay[i].Server.draining {
+			stay[i].Out = Draining
+		}
+	}
+	return stay
 }
 
 // cost is what the request would add to a server's load.

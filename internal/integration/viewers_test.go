@@ -11,10 +11,13 @@ import (
 // Every kind of client names its playback in another way; none may see it
 // change servers.
 func TestEveryClientKindStaysOnOneServer(t *testing.T) {
-	for mode, more := range map[string]string{"separate": "", "replicated": replicated} {
-		t.Run(mode, func(t *testing.T) {
+	for name, c := range map[string]struct {
+		mode    string
+		weights []float64
+	}{"separate": {"", []float64{4, 2, 1}}, "separate, all alike": {}, "replicated": {replicated, []float64{4, 2, 1}}} {
+		t.Run(name, func(t *testing.T) {
 			servers := stand(t, 3, nil)
-			b := load(t, site(servers, more, 4, 2, 1))
+			b := load(t, site(servers, c.mode, c.weights...))
 			for _, kind := range plextest.Kinds() {
 				t.Run(string(kind), func(t *testing.T) {
 					ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

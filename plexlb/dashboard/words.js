@@ -2,6 +2,7 @@
 
 export const reasons = {
   least_load: "the least load for its weight",
+  hashed: "where all go that look like it: it does not say who it is",
   client_server: "where its device stays",
   live_playback: "where its device was playing already",
   adopted: "the server said that it was playing it",
