@@ -23,7 +23,7 @@ import (
 type onlooker func(ctx context.Context, admin, site string) error
 
 // onlookers are those whose cost is measured.
-var onlookers = []onlooker{scraper}
+var onlookers = []onlooker{scraper, page}
 
 // scraper is a Prometheus that scrapes every second.
 func scraper(ctx context.Context, admin, _ string) error {
@@ -47,6 +47,24 @@ func scraper(ctx context.Context, admin, _ string) error {
 	}
 }
 
+// page is a status page that somebody looks at.
+func page(ctx context.Context, _, site string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, site+"/lb/events", nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	n, err := io.Copy(io.Discard, res.Body)
+	if ctx.Err() == nil || res.StatusCode != http.StatusOK || n < 100 {
+		return fmt.Errorf("events: status %d, %d bytes, %v", res.StatusCode, n, err)
+	}
+	return nil
+}
+
 // What being watched adds to the processor time that a Caddy takes for a
 // proxied request: segments, with a timeline now and then, are fetched as fast
 // as it goes, in spans with and without onlookers that take turns within one
@@ -54,8 +72,8 @@ func scraper(ctx context.Context, admin, _ string) error {
 // that -benchtime 20x is twenty of each.
 //
 // What is measured is the process of Caddy alone. Onlookers cost the same
-// whatever the load is, which is why the time that a scrape takes by itself is
-// told besides, and what the ratio is by that. The measured one is no better
+// whatever the load is, which is why the time that a scrape and a second of a
+// page take by themselves is told besides, and what the ratio is by that. The measured one is no better
 // than its spread: on a machine with nothing else to do, that is what to look at.
 func BenchmarkBeingWatched(b *testing.B) {
 	for _, tc := range []struct{ servers, playbacks int }{{3, 30}, {20, 500}} {
@@ -73,7 +91,7 @@ func benchmarkBeingWatched(b *testing.B, n, playbacks int) {
 	caddy, admin := &process{t: b, program: "caddy", addr: steadyAddr(b)}, steadyAddr(b)
 	file := filepath.Join(b.TempDir(), "Caddyfile")
 	config := "{\n" + strings.Replace(global, "admin off", "admin "+admin, 1) +
-		strings.Replace(option(servers, replicated), "poll_interval 300ms", "poll_interval 5s", 1) + "}\nhttp://" + caddy.addr + " {\n\tplexlb\n}\n"
+		strings.Replace(option(servers, replicated), "poll_interval 300ms", "poll_interval 5s", 1) + "}\nhttp://" + caddy.addr + " {\n\tplexlb_dashboard /lb*\n\tplexlb\n}\n"
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		b.Fatal(err)
 	}
@@ -173,12 +191,20 @@ func benchmarkBeingWatched(b *testing.B, n, playbacks int) {
 		b.ReportMetric(ratios[len(ratios)-1-quarter]-ratios[quarter], "pairwise-spread")
 	}
 
-	// A scrape by itself, beside what Caddy does when nobody asks for anything.
-	const scrapes, quiet = 200, 5 * time.Second
+	// A scrape and a page by themselves, beside what Caddy does when nobody asks
+	// for anything.
+	const scrapes, quiet = 200, 10 * time.Second
 	time.Sleep(time.Second)
 	idle := processorTime(b, caddy.cmd.Process.Pid)
 	time.Sleep(quiet)
 	idle = processorTime(b, caddy.cmd.Process.Pid) - idle
+	looked := processorTime(b, caddy.cmd.Process.Pid)
+	looking, leave := context.WithTimeout(context.Background(), quiet)
+	defer leave()
+	if err := page(looking, admin, site); err != nil {
+		b.Fatal(err)
+	}
+	second := float64(processorTime(b, caddy.cmd.Process.Pid)-looked-idle) / quiet.Seconds() / 1000
 	began, at := processorTime(b, caddy.cmd.Process.Pid), time.Now()
 	done, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -190,9 +216,10 @@ func benchmarkBeingWatched(b *testing.B, n, playbacks int) {
 	took := processorTime(b, caddy.cmd.Process.Pid) - began - time.Duration(float64(idle)*float64(time.Since(at))/float64(quiet))
 	scrape := float64(took) / scrapes / 1000
 	b.ReportMetric(scrape, "µs/scrape")
+	b.ReportMetric(second, "µs/page-second")
 	// What the ratio should be by that; it depends on the load, but less on
 	// what else the machine is doing.
-	b.ReportMetric(1+scrape/perSecond/median(alone), "computed")
+	b.ReportMetric(1+(scrape+second)/perSecond/median(alone), "computed")
 }
 
 func median(list []float64) float64 {
