@@ -116,7 +116,7 @@ func requireEnv(d *caddyfile.Dispenser) error {
 		}
 	}
 	if len(missing) > 0 {
-		return d.Errf("set the environment variable %s, which this Caddyfile needs, wherever it is run, reloaded or validated", strings.Join(missing, " and "))
+		return d.Errf("set %s in the environment, wherever this Caddyfile is run, reloaded or validated", strings.Join(missing, " and "))
 	}
 	return nil
 }

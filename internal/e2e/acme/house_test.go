@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -135,9 +137,10 @@ func (h *house) start(more ...string) {
 		h.t.Fatal(err)
 	}
 
-	// Caddy ends with the shell's standard input, so that it does not outlive a
-	// test that was killed.
-	h.caddy = exec.Command("sh", "-c", `"$@" <&- & cat >/dev/null; kill $!; wait $!`, "sh", binary, "run", "--config", config, "--adapter", "caddyfile")
+	// Caddy ends with its standard input, so that it does not outlive a test that
+	// was killed.
+	h.caddy = exec.Command("sh", "-c", `exec 3<&0; (cat <&3; kill $$) >/dev/null 2>&1 & exec "$@" 3<&- </dev/null`,
+		"sh", binary, "run", "--config", config, "--adapter", "caddyfile")
 	h.caddy.Env = h.env
 	h.caddy.Stdout, h.caddy.Stderr = &h.log, &h.log
 	h.stdin, err = h.caddy.StdinPipe()
@@ -148,6 +151,9 @@ func (h *house) start(more ...string) {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(h.stop)
+	if !eventually(30*time.Second, func() bool { return strings.Contains(h.log.String(), "serving initial configuration") }) {
+		h.t.Fatal("Caddy does not serve")
+	}
 }
 
 // stop ends Caddy, and looks at what it has said.
@@ -223,21 +229,30 @@ func eventually(within time.Duration, ok func() bool) bool {
 	return true
 }
 
-// port returns one that is free over TCP and UDP.
+// port returns one that is free over TCP and UDP, and that no connection is
+// given for its own end before Caddy listens there: those are higher.
 func port(t *testing.T) int {
 	t.Helper()
-	for range 20 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 100 {
+		port := 15000 + int(lastPort.Add(1))%15000
+		addr := "127.0.0.1:" + strconv.Itoa(port)
+		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		p, err := net.ListenPacket("udp", l.Addr().String())
 		_ = l.Close()
-		if err == nil {
-			_ = p.Close()
-			return l.Addr().(*net.TCPAddr).Port
+		p, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			continue
 		}
+		_ = p.Close()
+		return port
 	}
 	t.Fatal("no port is free over both TCP and UDP")
 	panic("unreachable")
 }
+
+// lastPort begins anywhere, so that two runs at a time do not meet.
+var lastPort atomic.Uint32
+
+func init() { lastPort.Store(rand.Uint32N(15000)) }

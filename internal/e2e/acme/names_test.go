@@ -68,8 +68,8 @@ func TestThreeNamesCollide(t *testing.T) {
 			if n := failed(); n != 3-tc.served {
 				t.Errorf("%d names were given up, want %d", n, 3-tc.served)
 			}
-			if set, _ := h.in.challenges(); set != tc.asking {
-				t.Errorf("the TXT value was set %d times, want %d", set, tc.asking)
+			if set, cleared := h.in.challenges(); set != tc.asking || cleared != tc.asking {
+				t.Errorf("the TXT value was set %d times and cleared %d times, want %d", set, cleared, tc.asking)
 			}
 		})
 	}

@@ -67,7 +67,7 @@ func TestEnvironment(t *testing.T) {
 				"missing": slices.Delete(slices.Clone(all), i, i+1),
 				"empty":   append(slices.Delete(slices.Clone(all), i, i+1), missing+"="),
 			} {
-				if out, err := validate(env...); err == nil || !strings.Contains(out, "set the environment variable "+missing) {
+				if out, err := validate(env...); err == nil || !strings.Contains(out, "set "+missing+" in the environment") {
 					t.Errorf("%s with %s %s: %v\n%s", tc.example, missing, what, err, out)
 				}
 			}

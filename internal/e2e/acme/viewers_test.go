@@ -115,8 +115,15 @@ func (h *house) invite(roots *x509.CertPool, hosts ...string) *audience {
 	return a
 }
 
-// play has all of them watch, and comes back at once.
+// play has them start one after the other, so that each is placed when the
+// others' load is known, and watch together. It comes back when all have begun.
 func (a *audience) play(d time.Duration) {
+	a.t.Helper()
+	for i, v := range a.viewers {
+		if err := v.Start(a.t.Context()); err != nil {
+			a.t.Fatalf("%s: %v", a.what[i], err)
+		}
+	}
 	for i, v := range a.viewers {
 		a.playing.Go(func() {
 			if err := v.Play(a.t.Context(), d); err != nil {

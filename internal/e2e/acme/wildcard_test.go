@@ -32,10 +32,6 @@ func TestWildcard(t *testing.T) {
 			t.Errorf("%s has a certificate of its own", host)
 		}
 	}
-	if set, cleared := h.in.challenges(); set != 1 || cleared != 1 {
-		t.Errorf("TXT was set %d times and cleared %d times for one certificate", set, cleared)
-	}
-
 	a := h.invite(h.in.Roots, hosts...)
 	seen := h.watchHandshakes(hosts)
 	a.play(38 * time.Second)
@@ -59,7 +55,8 @@ func TestWildcard(t *testing.T) {
 	if got := slices.Compact(balanced); len(got) != 2 {
 		t.Errorf("three devices at %s were all sent to %v", hosts[0], got)
 	}
-	if set, cleared := h.in.challenges(); set != cleared || set < 2 {
+	if !eventually(15*time.Second, func() bool { set, cleared := h.in.challenges(); return set == cleared && set >= 2 }) {
+		set, cleared := h.in.challenges()
 		t.Errorf("TXT was set %d times and cleared %d times", set, cleared)
 	}
 	h.otherNamesGetNothing()
