@@ -1,6 +1,7 @@
 package plexlb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,20 +57,13 @@ func (a *App) poller(s *cluster.Server) *poller {
 		wake:   make(chan struct{}, 1),
 		logger: a.logger.Named("poller"),
 	}
-	for _, cfg := range a.Servers {
-		if cfg.dial != s.Address() {
-			continue
-		}
+	switch cfg := a.configured(s); {
+	case cfg != nil:
 		p.expect = cfg.MachineIdentifier
-		p.client = &plex.Client{URL: cfg.url, Token: cfg.Token, HTTP: cfg.client}
-		if p.client.Token == "" {
-			p.client.Token = a.Token
-		}
-	}
-	if p.client == nil {
-		if strings.Contains(s.Address(), "{") || strings.Contains(s.Address(), "/") {
-			return nil // not an address that we could read by ourselves
-		}
+		p.client = &plex.Client{URL: cfg.url, Token: cmp.Or(cfg.Token, a.Token), HTTP: cfg.client}
+	case !askable(s):
+		return nil
+	default:
 		client, err := readingClient(a.ctx, nil)
 		if err != nil {
 			return nil
@@ -81,6 +75,20 @@ func (a *App) poller(s *cluster.Server) *poller {
 	}
 	return p
 }
+
+// configured returns the configuration of a server, nil if none names it.
+func (a *App) configured(s *cluster.Server) *Server {
+	for _, cfg := range a.Servers {
+		if cfg.dial == s.Address() {
+			return cfg
+		}
+	}
+	return nil
+}
+
+// askable reports whether a server that no configuration names has an address
+// at which we can ask by ourselves.
+func askable(s *cluster.Server) bool { return !strings.ContainsAny(s.Address(), "{/") }
 
 // run reads the server's sessions until ctx is done.
 func (p *poller) run(ctx context.Context) {
