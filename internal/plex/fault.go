@@ -43,7 +43,8 @@ func Fault(err error) string {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return FaultCertificate
 	}
-	if _, ok := errors.AsType[tls.AlertError](err); ok {
+	// The alerts of TLS have no type of their own.
+	if e, ok := errors.AsType[*net.OpError](err); ok && (e.Op == "remote error" || e.Op == "local error") {
 		return FaultCertificate
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {

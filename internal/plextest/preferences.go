@@ -13,7 +13,7 @@ import (
 type preferences struct {
 	mu     sync.Mutex
 	values map[string]any // string, int or bool
-	hidden map[string]bool
+	hidden map[string]bool // not told
 }
 
 // goodPreferences are those of a server that was set up to stand behind a
@@ -42,8 +42,8 @@ func (s *Server) SetPreference(name string, value any) {
 	default:
 		p := &s.preferences
 		p.mu.Lock()
-		defer p.mu.Unlock()
 		p.values[name] = value
+		p.mu.Unlock()
 	}
 	s.hidePreference(name, false)
 }
