@@ -30,10 +30,10 @@ func (a *App) noteProxy(r *http.Request) {
 	}
 }
 
-// anybody are addresses that belong to nobody, for documentation. Who believes
-// all of a row believes all addresses of that kind.
+// anybody are addresses that are nobody's: no list of proxies holds them, unless
+// it holds all. Who believes a whole row believes all addresses of that kind.
 var anybody = [][]netip.Addr{
-	{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("203.0.113.1")},
+	{netip.MustParseAddr("0.0.0.1"), netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("203.0.113.1")},
 	{netip.MustParseAddr("2001:db8::1")},
 }
 
