@@ -12,7 +12,7 @@ import (
 // are kept and told [P §8.1]. The others are part of it already.
 type preferences struct {
 	mu     sync.Mutex
-	values map[string]any // string, int or bool
+	values map[string]any  // string, int or bool
 	hidden map[string]bool // not told
 }
 
