@@ -402,7 +402,7 @@ func (d *diagnosis) sessions(s *serverFacts, add adder) bool {
 	switch {
 	case s.sessions == "":
 	case refused(s.sessions) && s.root == "":
-		add(LevelError, CheckTokenNotOwner, "The server takes the token but does not show it what is playing: it is not the owner's, but one of somebody with whom the server is shared.", whose)
+		add(LevelError, CheckTokenNotOwner, "The server takes the token but does not show it what is playing, as it does with a token that is not its owner's but that of somebody with whom it is shared.", whose)
 		return false
 	case refused(s.sessions):
 		add(LevelError, CheckTokenRejected, "The server does not take the token: what is playing past the balancer is not counted.",
@@ -485,7 +485,7 @@ func (d *diagnosis) preferences(s *serverFacts, add adder) {
 		add(LevelWarning, CheckAccessURL, "There is no custom server access URL in Plex: clients do not learn the balancer's address from plex.tv.",
 			"Set Settings → Network → Custom server access URLs to the address of your site, with scheme and port, such as https://plex.example.com:443.")
 	}
-	if allowed, _ := p.Text(plex.PrefWithoutAuth); s.greeting.Local.IsValid() && plex.InNetworks(allowed, s.greeting.Local) {
+	if allowed, _ := p.Text(plex.PrefWithoutAuth); plex.InNetworks(allowed, s.greeting.Local) {
 		add(LevelError, CheckWithoutAuth,
 			fmt.Sprintf("Caddy reaches the server from %s, which is in Plex's list of networks that are allowed without auth: whoever comes through Caddy may be let in without a token.", s.greeting.Local),
 			"Take that address out of Settings → Network → List of IP addresses and networks that are allowed without auth.")

@@ -12,7 +12,7 @@ func TestDoctorCommand(t *testing.T) {
 	m := &managed{admin: freeAddr(t), servers: stand(t, 3, func(_ int, cfg *plextest.Config) {
 		cfg.MachineIdentifier, cfg.Database = "clone", "clone"
 	})}
-	m.balancer = load(t, m.config(replicated, ""))
+	m.balancer = load(t, patient(m.config(replicated, "")))
 	m.golden("doctor_nothing", 0, "plexlb", "doctor")
 	m.golden("doctor_nothing_json", 0, "plexlb", "doctor", "--json")
 
