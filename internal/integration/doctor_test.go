@@ -242,12 +242,16 @@ func TestDoctorOnProxies(t *testing.T) {
 		"one that nobody believes":        {"servers {\n trusted_proxies static 10.0.0.0/8\n}\n", "plexlb", true, untrusted},
 		"everybody is believed":           {"servers {\n trusted_proxies static 0.0.0.0/0 ::/0\n}\n", "plexlb", true, everybody},
 		"everybody, by reverse_proxy":     {"", "handle {\n route {\n plexlb {\n trusted_proxies 0.0.0.0/0\n }\n }\n }", false, everybody},
-		"everybody, where we are not":     {"servers :1 {\n trusted_proxies static 0.0.0.0/0\n}\n", "plexlb", false, ""},
+		"everybody, where we are not":     {"servers ELSEWHERE {\n trusted_proxies static 0.0.0.0/0\n}\n", "plexlb", false, ""},
 		"through a named route":           {"servers {\n trusted_proxies static ::/0\n}\n", "invoke balanced", false, everybody},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := &managed{admin: freeAddr(t), servers: stand(t, 1, nil)}
 			config := patient(m.with(tc.global+option(m.servers, ""), tc.handlers+"\n", ""))
+			if strings.Contains(tc.global, "ELSEWHERE") {
+				elsewhere := freeAddr(t)
+				config = strings.Replace(config, "ELSEWHERE", elsewhere[strings.LastIndex(elsewhere, ":"):], 1) + "http://" + elsewhere + " {\n respond ok\n}\n"
+			}
 			if strings.Contains(tc.handlers, "invoke") {
 				config = strings.Replace(config, "\nHERE", "\n&(balanced) {\n plexlb\n}\nHERE", 1)
 			}
