@@ -53,7 +53,7 @@ const (
 	// CheckTLSNeeded: it speaks TLS, but the address is http.
 	CheckTLSNeeded = "tls_needed"
 
-	// CheckNotPlex: something answers that is no Plex Media Server.
+	// CheckNotPlex: something answers, but not as a Plex Media Server does.
 	CheckNotPlex = "not_plex"
 
 	// CheckOtherServer: it is not the one that machine_identifier names.
@@ -341,6 +341,16 @@ type adder func(level, check, what, remedy string)
 
 // notMet is about a server that did not say who it is.
 func (d *diagnosis) notMet(s *serverFacts, add adder) {
+	if !s.named {
+		// It may be gone on purpose, and not forgotten yet.
+		told := add
+		add = func(level, check, what, remedy string) {
+			if check == CheckUnreachable {
+				level, remedy = LevelWarning, remedy+" If it was taken away, it will be forgotten ten minutes after it was last used."
+			}
+			told(level, check, what, remedy)
+		}
+	}
 	host, _, _ := strings.Cut(s.host, ":")
 	switch s.fault {
 	case plex.FaultWrongName:
@@ -388,8 +398,8 @@ func (d *diagnosis) notMet(s *serverFacts, add adder) {
 			add(LevelError, CheckUnreachable, fmt.Sprintf("%s takes connections and breaks them off.", s.host),
 				"Check that Plex Media Server listens there, and not another program.")
 		default:
-			add(LevelError, CheckNotPlex, fmt.Sprintf("What answers at %s is no Plex Media Server (%s).", s.host, s.fault),
-				"Correct the address and port (Plex uses 32400).")
+			add(LevelError, CheckNotPlex, fmt.Sprintf("What is at %s does not answer as a Plex Media Server does (%s).", s.host, s.fault),
+				"Correct the address and port (Plex uses 32400); if it is Plex, look at its log.")
 		}
 	}
 }

@@ -61,6 +61,14 @@ var diagnoses = map[string]struct {
 	"no identity there":        {false, func(_ *facts, s *serverFacts) { fails(s, "not_found", true) }, "error plex1 not_plex", nil},
 	"migrates":                 {false, func(_ *facts, s *serverFacts) { fails(s, "maintenance", true) }, "warning plex1 maintenance", nil},
 	"migrates, but says who":   {false, func(_ *facts, s *serverFacts) { s.sessions, s.root = "maintenance", "maintenance" }, "warning plex1 maintenance", nil},
+	"one without name that is gone": {false, func(_ *facts, s *serverFacts) {
+		fails(s, "refused", false)
+		s.named = false
+	}, "warning plex1 unreachable", []string{"ten minutes"}},
+	"one without name that is another program": {false, func(_ *facts, s *serverFacts) {
+		fails(s, "not_pms", true)
+		s.named = false
+	}, "error plex1 not_plex", nil},
 	"unreachable tells no more": {true, func(_ *facts, s *serverFacts) {
 		fails(s, "refused", false)
 		s.token, s.prefs = false, nil

@@ -66,7 +66,7 @@ func (a *App) examine(ctx context.Context) (*facts, error) {
 		one.name, one.host = s.Name(), s.Address()
 		picture := pictures[s.Address()]
 		one.everRead, one.unread = !picture.Good.IsZero(), picture.Failure
-		client := a.stranger(s, one)
+		client := a.asker(s, one)
 		if client == nil || i >= maxExamined {
 			continue
 		}
@@ -82,9 +82,9 @@ func (a *App) examine(ctx context.Context) (*facts, error) {
 	return f, ctx.Err()
 }
 
-// stranger returns a client with connections of its own, so that what is wrong
+// asker returns a client with connections of its own, so that what is wrong
 // with making them shows. It is nil if the server cannot be asked.
-func (a *App) stranger(s *cluster.Server, one *serverFacts) *plex.Client {
+func (a *App) asker(s *cluster.Server, one *serverFacts) *plex.Client {
 	cfg := a.configured(s)
 	if cfg == nil {
 		if !askable(s) {

@@ -226,6 +226,8 @@ func TestDoctorOfServersWithoutName(t *testing.T) {
 	if !strings.Contains(said, "Name the server") {
 		t.Errorf("it says\n%s", said)
 	}
+	m.servers[0].Close()
+	m.finds("warning " + m.servers[0].Addr() + " unreachable")
 }
 
 func TestDoctorOnProxies(t *testing.T) {
