@@ -215,7 +215,7 @@ func TestDiagnose(t *testing.T) {
 // checksOf returns the words of the constants Check….
 func checksOf(t *testing.T) (words []string) {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "diagnosis.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "checks.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
