@@ -33,6 +33,7 @@ func init() {
 // `POST /plexlb/sessions/{id}/move` | Carries a playback to the server in `{"server": "plex2"}`
 // `DELETE /plexlb/sessions/{id}` | Forgets where a playback is
 // `POST /plexlb/rebalance` | Carries playbacks until no move lowers the highest load; with `{"dry_run": true}` it only says which
+// `GET /plexlb/doctor` | Checks configuration and servers, and says what to change and why
 //
 // A session is addressed by any id that its client uses.
 type adminAPI struct{}
@@ -70,6 +71,7 @@ var calls = map[string]map[string]call{
 	"sessions/*":        {http.MethodGet: showSession, http.MethodDelete: forgetSession},
 	"sessions/*/move":   {http.MethodPost: moveSession},
 	"rebalance":         {http.MethodPost: rebalance},
+	"doctor":            {http.MethodGet: callDoctor},
 }
 
 // serveAdmin finds the call and answers it.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -90,6 +91,8 @@ type App struct {
 	replaced atomic.Bool   // by another config, or stopped
 
 	borrowed sync.Once // warned of a policy without a handler
+
+	proxy atomic.Pointer[netip.Addr] // see noteProxy
 
 	tokenMu     sync.Mutex
 	policyToken string // of a policy that brings its own

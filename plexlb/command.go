@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,8 +27,9 @@ Shows the servers and playbacks of the running Caddy, says why a playback is
 where it is, and lets you take servers out of use. All commands ask Caddy's
 admin endpoint.
 
-Exit codes: 0 it worked, 1 it did not, 2 the command line is wrong, 3 the
-server was not empty in time (drain --wait --timeout).`,
+Exit codes: 0 it worked, 1 it did not, or the doctor found an error, 2 the
+command line is wrong, 3 the server was not empty in time (drain --wait
+--timeout).`,
 		CobraFunc: commands,
 	})
 }
@@ -82,6 +84,11 @@ placed, and each of its moves. The session is any id that its client uses.`
 	balance := command(top, "rebalance", "Carries playbacks until no move lowers the highest load", nil, rebalanceCommand)
 	balance.Flags().Bool("dry-run", false, "Only say which")
 
+	command(top, "doctor", "Checks configuration and servers, and says what to change", nil, doctorCommand).
+		Long = `Checks the configuration and every server, and says what to change and why. It
+asks the servers, and changes nothing. The exit code is 1 if there is an error,
+and 0 if there are warnings only.`
+
 	watch := command(top, "watch", "Shows servers and playbacks as they change", nil, watchCommand)
 	watch.Flags().Duration("interval", 2*time.Second, "How often to look")
 	watch.Flags().Int("lines", 20, "Most playbacks to show, the latest first")
@@ -118,6 +125,9 @@ func fail(cmd *cobra.Command, err error) error {
 		return nil
 	}
 	cmd.SilenceErrors = true // we do it better
+	if errors.Is(err, errFound) {
+		return err
+	}
 	_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "Error:", clean(err.Error()))
 	code := 0
 	if _, ok := errors.AsType[usageError](err); ok {
@@ -340,6 +350,26 @@ func rebalanceCommand(c *client, _ []string) error {
 	}
 	if err == nil && failed > 0 {
 		err = fmt.Errorf("%d of %d playbacks could not be carried", failed, len(done.Moves))
+	}
+	return err
+}
+
+// errFound says that the doctor found an error, which it has told already.
+var errFound = errors.New("errors found")
+
+func doctorCommand(c *client, _ []string) error {
+	var told checkup
+	raw, err := c.ask(http.MethodGet, "doctor", nil, &told)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		err = c.screen.raw(raw)
+	} else {
+		err = c.screen.checkup(&told)
+	}
+	if err == nil && slices.ContainsFunc(told.Findings, func(f Finding) bool { return f.Level == LevelError }) {
+		err = errFound
 	}
 	return err
 }

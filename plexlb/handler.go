@@ -77,6 +77,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if id := plex.SegmentID(r); id != "" {
 		return h.serveSegment(w, r, next, id)
 	}
+	h.app.noteProxy(r)
 	l := takeLease(h.app, w)
 	defer l.end() // runs even when the proxy panics because a player hung up
 	r = l.begin(h.site, r)

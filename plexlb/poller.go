@@ -1,6 +1,7 @@
 package plexlb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,20 +60,13 @@ func (a *App) poller(s *cluster.Server) *poller {
 		wake:   make(chan struct{}, 1),
 		logger: a.logger.Named("poller"),
 	}
-	for _, cfg := range a.Servers {
-		if cfg.dial != s.Address() {
-			continue
-		}
+	switch cfg := a.configured(s); {
+	case cfg != nil:
 		p.expect = cfg.MachineIdentifier
-		p.client = &plex.Client{URL: cfg.url, Token: cfg.Token, HTTP: cfg.client}
-		if p.client.Token == "" {
-			p.client.Token = a.Token
-		}
-	}
-	if p.client == nil {
-		if strings.Contains(s.Address(), "{") || strings.Contains(s.Address(), "/") {
-			return nil // not an address that we could read by ourselves
-		}
+		p.client = &plex.Client{URL: cfg.url, Token: cmp.Or(cfg.Token, a.Token), HTTP: cfg.client}
+	case !askable(s):
+		return nil
+	default:
 		client, err := readingClient(a.ctx, nil)
 		if err != nil {
 			return nil
@@ -84,6 +78,20 @@ func (a *App) poller(s *cluster.Server) *poller {
 	}
 	return p
 }
+
+// configured returns the configuration of a server, nil if none names it.
+func (a *App) configured(s *cluster.Server) *Server {
+	for _, cfg := range a.Servers {
+		if cfg.dial == s.Address() {
+			return cfg
+		}
+	}
+	return nil
+}
+
+// askable reports whether a server that no configuration names has an address
+// at which we can ask by ourselves.
+func askable(s *cluster.Server) bool { return !strings.ContainsAny(s.Address(), "{/") }
 
 // run reads the server's sessions until ctx is done.
 func (p *poller) run(ctx context.Context) {
@@ -194,16 +202,16 @@ func (p *poller) sessions(ctx context.Context) ([]cluster.Report, []plex.Transco
 	for _, s := range sessions {
 		r := cluster.Report{
 			ID: "\x00session " + s.Key, Client: s.Client, Session: s.ID,
-			Title: brief(s.Title), Device: brief(s.PlayerTitle), Work: cluster.Work(s.Work()),
+			Title: shortened(s.Title), Device: shortened(s.PlayerTitle), Work: cluster.Work(s.Work()),
 		}
 		if s.GrandparentTitle != "" {
-			r.Title = brief(s.GrandparentTitle + " – " + s.Title)
+			r.Title = shortened(s.GrandparentTitle + " – " + s.Title)
 		}
 		switch {
 		case r.Device == "":
-			r.Device = brief(s.Product)
+			r.Device = shortened(s.Product)
 		case s.Product != "" && s.Product != s.PlayerTitle:
-			r.Device = brief(s.PlayerTitle + " (" + s.Product + ")")
+			r.Device = shortened(s.PlayerTitle + " (" + s.Product + ")")
 		}
 		if s.Transcode != nil && s.Transcode.ID != "" {
 			r.ID = s.Transcode.ID
@@ -226,9 +234,9 @@ func (p *poller) sessions(ctx context.Context) ([]cluster.Report, []plex.Transco
 	return reports, transcodes, nil
 }
 
-// brief cuts what people name things to a length that can be shown and kept:
+// shortened cuts what people name things to a length that can be shown and kept:
 // some of it is what clients say.
-func brief(s string) string {
+func shortened(s string) string {
 	if len(s) <= maxName {
 		return s
 	}

@@ -295,6 +295,44 @@ func (s screen) moves(done *rebalanceStatus) error {
 	return t.Flush()
 }
 
+var levelColours = map[string]int{LevelError: red, LevelWarning: yellow, LevelInfo: cyan}
+
+// checkup prints what the doctor found, and in the last line how much.
+func (s screen) checkup(c *checkup) error {
+	counts := make(map[string]int)
+	for _, f := range c.Findings {
+		counts[f.Level]++
+		level := f.Level
+		if s.live {
+			level = fmt.Sprintf("\x1b[%dm%s\x1b[39m", cmp.Or(levelColours[level], plain), clean(level))
+		}
+		about := cmp.Or(f.Server, "all")
+		if _, err := fmt.Fprintf(s, "%s  %s  %s\n  %s\n  → %s\n\n", level, clean(about), clean(f.Check), clean(f.What), clean(f.Remedy)); err != nil {
+			return err
+		}
+	}
+	servers := plural(len(c.Checked), "server")
+	if len(c.Findings) == 0 {
+		return s.say("nothing found on %s", servers)
+	}
+	var parts []string
+	for _, level := range levels {
+		if n := counts[level]; n > 0 {
+			parts = append(parts, plural(n, map[string]string{LevelInfo: "note"}[level], level))
+		}
+	}
+	return s.say("%s on %s", strings.Join(parts, ", "), servers)
+}
+
+// plural counts with the first word that is not empty.
+func plural(n int, words ...string) string {
+	word := cmp.Or(words...)
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}
+
 func reason(word string, texts map[string]string) string {
 	if text := texts[word]; text != "" {
 		return word + ": " + text

@@ -93,3 +93,49 @@ func TestLeft(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckupIsPrinted(t *testing.T) {
+	c := &checkup{Checked: []string{"plex1"}, Findings: []Finding{
+		{LevelError, "plex1", CheckUnreachable, "It is \x1b[2Jgone.", "Look."},
+		{LevelWarning, "", CheckNoServers, "None.", "Some."},
+		{LevelWarning, "plex1", CheckRelay, "On.", "Off."},
+		{LevelInfo, "plex1", CheckPreferences, "Some.", "None."},
+	}}
+	const body = `error  plex1  unreachable
+  It is [2Jgone.
+  → Look.
+
+warning  all  no_servers
+  None.
+  → Some.
+
+warning  plex1  relay_on
+  On.
+  → Off.
+
+info  plex1  preferences_unknown
+  Some.
+  → None.
+
+1 error, 2 warnings, 1 note on 1 server
+`
+	for name, tc := range map[string]struct {
+		c    *checkup
+		live bool
+		want string
+	}{
+		"findings":  {c, false, body},
+		"in colour": {c, true, strings.NewReplacer("error ", "\x1b[31merror\x1b[39m ", "warning ", "\x1b[33mwarning\x1b[39m ", "info ", "\x1b[36minfo\x1b[39m ", "1 error,", "1 error,").Replace(body)},
+		"nothing":   {&checkup{Checked: []string{"a", "b", "c"}}, false, "nothing found on 3 servers\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			if err := (screen{Writer: &b, live: tc.live}).checkup(tc.c); err != nil {
+				t.Fatal(err)
+			}
+			if b.String() != tc.want {
+				t.Errorf("printed\n%q, want\n%q", &b, tc.want)
+			}
+		})
+	}
+}

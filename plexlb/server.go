@@ -215,14 +215,7 @@ func (s *Server) provision(ctx caddy.Context, a *App) error {
 // readingClient is for reading sessions, apart from the traffic of viewers, so
 // that neither waits for the other.
 func readingClient(ctx caddy.Context, tls *reverseproxy.TLSConfig) (*http.Client, error) {
-	t := &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
-		TLSHandshakeTimeout: 3 * time.Second,
-		// PMS closes idle connections after 20 s [P §6.4].
-		IdleConnTimeout:     15 * time.Second,
-		MaxIdleConnsPerHost: 2,
-		DisableCompression:  true,
-	}
+	t := readingTransport()
 	if tls != nil {
 		cfg, err := tls.MakeTLSClientConfig(ctx)
 		if err != nil {
@@ -232,6 +225,17 @@ func readingClient(ctx caddy.Context, tls *reverseproxy.TLSConfig) (*http.Client
 	}
 	ctx.OnCancel(t.CloseIdleConnections)
 	return &http.Client{Transport: t}, nil
+}
+
+func readingTransport() *http.Transport {
+	return &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 3 * time.Second,
+		// PMS closes idle connections after 20 s [P §6.4].
+		IdleConnTimeout:     15 * time.Second,
+		MaxIdleConnsPerHost: 2,
+		DisableCompression:  true,
+	}
 }
 
 // list joins words as a sentence does.

@@ -30,6 +30,8 @@ type state struct {
 	troubles troubles
 	events   chan event
 	live     live
+
+	examining chan struct{} // holds one while a doctor is at work
 }
 
 // clockStep is how far the ledger's time may be behind for a segment.
@@ -44,6 +46,7 @@ func loadState() (*state, error) {
 		return &state{
 			ledger: cluster.NewLedger(time.Now()), seeker: newSeeker(),
 			metrics: newMetrics(), events: make(chan event, maxEvents),
+			examining: make(chan struct{}, 1),
 		}, nil
 	})
 	if err != nil {

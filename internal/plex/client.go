@@ -28,11 +28,19 @@ type Identity struct {
 // that the web thread lives, no more [P §2].
 func (c *Client) Identity(ctx context.Context) (Identity, error) {
 	n, err := c.fetch(ctx, "/identity")
-	if err == nil && n.text("machineIdentifier") == "" {
-		err = fmt.Errorf("%w: no machineIdentifier", ErrNotPMS)
+	var id Identity
+	if err == nil {
+		id, err = readIdentity(n)
 	}
 	if err != nil {
 		return Identity{}, fmt.Errorf("reading identity: %w", err)
+	}
+	return id, nil
+}
+
+func readIdentity(n *node) (Identity, error) {
+	if n.text("machineIdentifier") == "" {
+		return Identity{}, fmt.Errorf("%w: no machineIdentifier", ErrNotPMS)
 	}
 	return Identity{
 		MachineIdentifier: n.text("machineIdentifier"),
@@ -119,23 +127,30 @@ func (c *Client) Stop(ctx context.Context, id string) error {
 
 // fetch asks for a document and returns its MediaContainer.
 func (c *Client) fetch(ctx context.Context, target string) (*node, error) {
+	n, _, err := c.answer(ctx, target)
+	return n, err
+}
+
+// answer is fetch with the header of the answer, nil if there was none.
+func (c *Client) answer(ctx context.Context, target string) (*node, http.Header, error) {
 	resp, err := c.get(ctx, target)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer resp.Body.Close()
 	if err := statusError(resp.StatusCode); err != nil {
-		return nil, err
+		return nil, resp.Header, err
 	}
 	body, err := readBody(resp.Body)
 	if err != nil {
-		return nil, err
+		return nil, resp.Header, err
 	}
 	body, err = plain(resp.Header.Get("Content-Encoding"), body)
 	if err != nil {
-		return nil, err
+		return nil, resp.Header, err
 	}
-	return readContainer(resp.Header.Get("Content-Type"), body)
+	n, err := readContainer(resp.Header.Get("Content-Type"), body)
+	return n, resp.Header, err
 }
 
 // get sends a GET. The caller closes the body.

@@ -29,6 +29,8 @@ func ask(ctx context.Context, c *Client) map[string]error {
 	_, sessions := c.Sessions(ctx)
 	_, transcodes := c.Transcodes(ctx)
 	_, transcode := c.Transcode(ctx, "abc")
+	_, greeting := c.Greet(ctx)
+	_, preferences := c.Preferences(ctx)
 	return map[string]error{
 		"Identity":   identity,
 		"Sessions":   sessions,
@@ -36,6 +38,10 @@ func ask(ctx context.Context, c *Client) map[string]error {
 		"Transcode":  transcode,
 		"Events":     c.Events(ctx, func(Event) {}),
 		"Stop":       c.Stop(ctx, "abc"),
+
+		"Greet":       greeting,
+		"Preferences": preferences,
+		"Root":        c.Root(ctx),
 	}
 }
 

@@ -124,8 +124,6 @@ var recordedElsewhere = map[string]bool{
 	"playqueue.xml":                         true,
 	"plextv-api-v2-resources.json":          true,
 	"pms-log.same-client-kills-session.txt": true,
-	"prefs.json":                            true,
-	"root.xml":                              true,
 	"start.m3u8":                            true,
 	"start.mpd":                             true,
 	"statistics-resources.xml":              true,
@@ -138,7 +136,7 @@ func TestSamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := len(recordedSessions) + len(recordedTranscodes) + len(recordedDecisions) + len(recordedEvents) + len(recordedElsewhere)
-	if want := known + 3; len(files) != want { // identity, unauthorized and the trace
+	if want := known + 5; len(files) != want { // identity, preferences, root, unauthorized and the trace
 		t.Errorf("%d files, want %d", len(files), want)
 	}
 	for _, file := range files {
@@ -162,6 +160,12 @@ func TestSamples(t *testing.T) {
 				got, err := newServer(t, body(sampleType(name), string(readSample(t, name)))).Identity(t.Context())
 				if want := (Identity{"623cbfe8a679d4d8c68a6ffe3608aca44e8da703", "1.18.5.2309-f5213a238", true}); err != nil || got != want {
 					t.Errorf("it is %+v, want %+v, error %v", got, want, err)
+				}
+			} else if name == "prefs.json" {
+				testRecordedPreferences(t, readSample(t, name))
+			} else if name == "root.xml" {
+				if err := newServer(t, body(sampleType(name), string(readSample(t, name)))).Root(t.Context()); err != nil {
+					t.Error(err)
 				}
 			} else if name == "unauthorized-401.body.html" {
 				testRecordedRefusal(t, readSample(t, name))
@@ -227,6 +231,28 @@ func testRecordedEvents(t *testing.T, name string, want []Event) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("heard\n%+v, want\n%+v", got, want)
+	}
+}
+
+// testRecordedPreferences reads those of a server, with a secret among them.
+func testRecordedPreferences(t *testing.T, doc []byte) {
+	const hidden = `"id": "PlexOnlineMail"`
+	if !strings.Contains(string(doc), hidden) {
+		t.Fatal("the sample has another form")
+	}
+	got, err := newServer(t, body("application/json", string(doc))).Preferences(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Preferences{
+		PrefHardware: "false", PrefEncoders: "true", PrefRemuxOnly: "false", PrefTranscodes: "4", PrefRelay: "true",
+		PrefPublished: "true", PrefAccessURLs: "https://example.com", PrefWithoutAuth: "", PrefSecure: "1",
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("read\n%v, want\n%v", got, want)
+	}
+	if unknown := got.Unknown(); unknown != nil {
+		t.Errorf("of a whole answer %v are not known", unknown)
 	}
 }
 

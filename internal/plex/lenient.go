@@ -100,7 +100,7 @@ const (
 func kept(name string) bool {
 	switch name {
 	case "MediaContainer", "Response", "Metadata", "Video", "Track", "Photo", "Media", "Part", "Stream",
-		"User", "Player", "Session", "TranscodeSession", "NotificationContainer", "PlaySessionStateNotification":
+		"User", "Player", "Session", "TranscodeSession", "NotificationContainer", "PlaySessionStateNotification", "Setting":
 		return true
 	}
 	return false

@@ -124,7 +124,10 @@ type Server struct {
 	log      journal
 	hub      hub
 
+	preferences preferences
+
 	machine        atomic.Value // string
+	version        atomic.Value // string
 	transcodeLimit atomic.Int64
 	noHardware     atomic.Bool
 
@@ -168,6 +171,8 @@ func New(cfg Config) *Server {
 		lastQueue: firstQueue(cfg.Name),
 	}
 	s.machine.Store(cfg.MachineIdentifier)
+	s.version.Store(cfg.Version)
+	s.preferences.values = goodPreferences()
 	s.transcodeLimit.Store(int64(cfg.TranscodeLimit))
 	s.noHardware.Store(cfg.NoHardware)
 	s.switches.identityInMaintenance.Store(true)
@@ -279,6 +284,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Plex-Protocol", "1.0")
 	h.Set("Access-Control-Allow-Origin", cmp.Or(r.Header.Get("Origin"), "*")) // [P §6.4]
 	h.Set("Cache-Control", "no-cache")
+	if ahead := time.Duration(s.switches.ahead.Load()); ahead != 0 {
+		h.Set("Date", time.Now().Add(ahead).UTC().Format(http.TimeFormat))
+	}
 	if r.ProtoMajor == 1 {
 		h.Set("Keep-Alive", "timeout=20") // [P §6.4]
 	}
@@ -361,7 +369,7 @@ func (s *Server) serveIdentity(a *ask) {
 	c := container(0)
 	c.set("claimed", true)
 	c.set("machineIdentifier", s.machineIdentifier())
-	c.set("version", s.cfg.Version)
+	c.set("version", s.version.Load().(string))
 	a.answer(c)
 }
 
@@ -411,7 +419,7 @@ func (s *Server) describe(c *element) {
 		set("transcoderVideo", true).
 		set("transcoderVideoBitrates", "64,96,208,320,720,1500,2000,3000,4000,8000,10000,12000,20000").
 		set("updatedAt", 1770650883).
-		set("version", s.cfg.Version)
+		set("version", s.version.Load().(string))
 }
 
 // serveTransientToken issues a token that dies with the process and is known
@@ -422,29 +430,6 @@ func (s *Server) serveTransientToken(a *ask) {
 	s.transient[token] = a.who
 	s.mu.Unlock()
 	a.answer(container(0).set("token", token))
-}
-
-// servePrefs reads and writes the two preferences that matter here [P §8.1].
-func (s *Server) servePrefs(a *ask) {
-	if !s.admin(a) {
-		return
-	}
-	if a.r.Method == http.MethodPut {
-		if v, ok := a.number("TranscodeCountLimit"); ok {
-			s.transcodeLimit.Store(int64(v))
-		}
-		if v := a.query("HardwareAcceleratedCodecs"); v != "" {
-			s.noHardware.Store(v != "1" && v != "true")
-		}
-		a.w.WriteHeader(http.StatusOK)
-		return
-	}
-	c := container(0)
-	c.add(newElement("Setting").set("id", "FriendlyName").set("type", "text").set("default", "").set("value", s.cfg.Name))
-	c.add(newElement("Setting").set("id", "TranscodeCountLimit").set("type", "int").set("default", 0).set("value", int(s.transcodeLimit.Load())))
-	c.add(newElement("Setting").set("id", "HardwareAcceleratedCodecs").set("type", "bool").set("default", false).set("value", s.hardware()))
-	c.add(newElement("Setting").set("id", "TranscoderThrottleBuffer").set("type", "int").set("default", 60).set("value", int(s.cfg.ThrottleAhead/time.Second)))
-	a.answer(c.count())
 }
 
 // unauthorized refuses as a PMS does: HTML, and at / a script that leads

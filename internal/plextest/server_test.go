@@ -279,6 +279,41 @@ func TestPreferences(t *testing.T) {
 	if v := read(); v["TranscodeCountLimit"] != 2.0 || v["HardwareAcceleratedCodecs"] != false {
 		t.Errorf("preferences %v after a change", v)
 	}
+	s.SetPreference("HardwareAcceleratedCodecs", true)
+	s.SetPreference("TranscodeCountLimit", 3)
+	s.SetPreference("RelayEnabled", true)
+	s.SetPreference("PlexOnlineToken", "x")
+	s.HidePreference("customConnections")
+	v := read()
+	if v["HardwareAcceleratedCodecs"] != true || v["TranscodeCountLimit"] != 3.0 || v["RelayEnabled"] != true || v["PlexOnlineToken"] != "x" {
+		t.Errorf("preferences %v after they were set", v)
+	}
+	if url, ok := v["customConnections"]; ok {
+		t.Errorf("the hidden preference is told: %v", url)
+	}
+	s.SetPreference("customConnections", "")
+	if url, ok := read()["customConnections"]; !ok || url != "" {
+		t.Errorf("the preference is %v, want it empty and told", url)
+	}
+}
+
+func TestVersionAndClock(t *testing.T) {
+	s := New(Config{})
+	if date := get(s, "/identity").Header().Get("Date"); date != "" {
+		t.Errorf("the stand-in has a clock of its own: %s", date)
+	}
+	s.SetVersion("1.2.3")
+	s.SetClock(-time.Hour)
+	for _, path := range []string{"/identity", "/"} {
+		w := asOwner(s, path)
+		if v := tree(t, w)["version"]; v != "1.2.3" {
+			t.Errorf("%s tells version %v", path, v)
+		}
+		date, err := http.ParseTime(w.Header().Get("Date"))
+		if behind := time.Since(date); err != nil || behind < 59*time.Minute || behind > 61*time.Minute {
+			t.Errorf("%s is dated %v, error %v", path, date, err)
+		}
+	}
 }
 
 func TestPlayQueuesStayOnTheirServer(t *testing.T) {

@@ -33,6 +33,7 @@ type switches struct {
 	identityInMaintenance atomic.Bool
 	failStarts            atomic.Int32
 	delay                 atomic.Int64
+	ahead                 atomic.Int64
 
 	mu   sync.Mutex
 	hung chan struct{} // closed when the server comes round; nil while it is well
@@ -52,6 +53,13 @@ func (s *Server) SetMaintenanceIdentity(ok bool) { s.switches.identityInMaintena
 
 // SetIdentity changes the machineIdentifier.
 func (s *Server) SetIdentity(machineIdentifier string) { s.machine.Store(machineIdentifier) }
+
+// SetVersion changes the version of PMS.
+func (s *Server) SetVersion(version string) { s.version.Store(version) }
+
+// SetClock makes the server's clock be ahead, or behind if that is less than 0;
+// the Date header of its answers tells.
+func (s *Server) SetClock(ahead time.Duration) { s.switches.ahead.Store(int64(ahead)) }
 
 // SetTranscodeLimit changes how many video transcodes are accepted; zero is
 // any number.
