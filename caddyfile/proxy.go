@@ -95,6 +95,12 @@ func fill(proxy *reverseproxy.Handler, given map[string]*caddyfile.Dispenser, se
 		proxy.StreamCloseDelay = caddy.Duration(5 * time.Minute)
 	}
 
+	if given["trusted_proxies"] == nil {
+		// One address: which of several PMS takes for the viewer's is not
+		// known [P §6.4].
+		setUp(proxy, "X-Forwarded-For", "{http.vars.client_ip}")
+	}
+
 	pool := make(reverseproxy.UpstreamPool, 0, len(servers)+len(proxy.Upstreams))
 	for _, s := range servers {
 		_, dial, err := plexlb.ParseAddress(s.Address)
@@ -148,15 +154,16 @@ func fillTransport(proxy *reverseproxy.Handler, given *caddyfile.Dispenser, serv
 	}
 	proxy.TransportRaw = caddyconfig.JSONModuleObject(t, "protocol", "http", nil)
 	if t.TLS != nil {
-		keepHost(proxy)
+		// With https Caddy would send the upstream's address, and PMS
+		// builds redirects from this header [P §6.4].
+		setUp(proxy, "Host", "{http.request.hostport}")
 	}
 	return nil
 }
 
-// keepHost sends the Host header that the client sent, unless the block sets
-// one: with https Caddy would send the upstream's address, and PMS builds
-// redirects from this header [P §6.4].
-func keepHost(proxy *reverseproxy.Handler) {
+// setUp sets a header of what is sent to the servers, unless the block has a
+// word on that header.
+func setUp(proxy *reverseproxy.Handler, name, value string) {
 	if proxy.Headers == nil {
 		proxy.Headers = new(headers.Handler)
 	}
@@ -164,12 +171,16 @@ func keepHost(proxy *reverseproxy.Handler) {
 		proxy.Headers.Request = new(headers.HeaderOps)
 	}
 	ops := proxy.Headers.Request
+	_, added := ops.Add[name]
+	_, set := ops.Set[name]
+	_, replaced := ops.Replace[name]
+	if added || set || replaced || slices.ContainsFunc(ops.Delete, func(s string) bool { return strings.EqualFold(s, name) }) {
+		return
+	}
 	if ops.Set == nil {
 		ops.Set = make(http.Header)
 	}
-	if ops.Set.Values("Host") == nil {
-		ops.Set.Set("Host", "{http.request.hostport}")
-	}
+	ops.Set.Set(name, value)
 }
 
 // identity is what the answer to /identity must hold, as XML or JSON: a

@@ -2,6 +2,7 @@ package plexlb
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"maps"
 	"net/http"
@@ -58,15 +59,28 @@ func (l *Lease) WriteHeader(status int) {
 	l.ResponseWriter.WriteHeader(status)
 }
 
+// longestPause is how long a client may pause.
+const longestPause = 24 * time.Hour
+
 // patient takes back the limit on how long a client may pause in the middle of
 // an answer: a paused player stops reading for as long as its viewer likes.
 func (l *Lease) patient() {
 	switch l.request.Kind {
 	case plex.Segment, plex.Part, plex.Start:
 		if _, writer := caddyhttp.IdleTimeoutsFromContext(l.ctx); writer != nil {
-			l.restore = writer.Override(24*time.Hour, 0, 0)
+			l.restore = writer.Override(longestPause, 0, 0)
 		}
 	}
+}
+
+// forbear does the same for a WebSocket over HTTP/2 or 3, whose client may have
+// nothing to say for hours: there it is the body of a request, which Caddy cuts
+// off after a minute of silence. The returned function puts the limit back.
+func forbear(ctx context.Context) (restore func()) {
+	if reader, _ := caddyhttp.IdleTimeoutsFromContext(ctx); reader != nil {
+		return reader.Override(longestPause, 0)
+	}
+	return func() {}
 }
 
 // accepted confirms what begins with this answer, which may take hours to its

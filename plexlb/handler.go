@@ -81,6 +81,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	l := takeLease(h.app, w)
 	defer l.end() // runs even when the proxy panics because a player hung up
 	r = l.begin(h.site, r)
+	if r.Method == http.MethodConnect {
+		defer forbear(r.Context())()
+	}
 
 	replicated := h.app.Mode == ModeReplicated
 	shared := replicated && (l.request.Kind == plex.Timeline || l.request.Kind == plex.StreamChoice)

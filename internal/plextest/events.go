@@ -1,11 +1,7 @@
 package plextest
 
 import (
-	"bytes"
-	"crypto/sha1"
-	"encoding/base64"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -17,24 +13,36 @@ import (
 // hub hands notifications to the clients of this server [P §3.8].
 type hub struct {
 	mu        sync.Mutex
-	listeners map[chan []byte][]string // each with the events it wants; nil for all
+	listeners map[chan notification][]string // each with the events it wants; nil for all
+}
+
+// notification is something new, which each way of listening writes in its own
+// form.
+type notification struct {
+	event string
+	about *element
+}
+
+// sent is the form of an event stream: the member is an object [P §3.8].
+func (n notification) sent() []byte {
+	return fmt.Appendf(nil, "event: %s\ndata: %s\n\n", n.event, n.about.json())
 }
 
 // queueLength is how far a listener may fall behind before it misses events.
 const queueLength = 1024
 
-func (h *hub) join(filters []string) chan []byte {
+func (h *hub) join(filters []string) chan notification {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.listeners == nil {
-		h.listeners = make(map[chan []byte][]string)
+		h.listeners = make(map[chan notification][]string)
 	}
-	ch := make(chan []byte, queueLength)
+	ch := make(chan notification, queueLength)
 	h.listeners[ch] = filters
 	return ch
 }
 
-func (h *hub) leave(ch chan []byte) {
+func (h *hub) leave(ch chan notification) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.listeners, ch)
@@ -43,16 +51,16 @@ func (h *hub) leave(ch chan []byte) {
 func (h *hub) tell(event string, doc func() *element) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var message []byte
+	var n notification
 	for ch, filters := range h.listeners {
 		if filters != nil && !slices.Contains(filters, event) {
 			continue
 		}
-		if message == nil {
-			message = fmt.Appendf(nil, "event: %s\ndata: %s\n\n", event, doc().json())
+		if n.about == nil {
+			n = notification{event, doc()}
 		}
 		select {
-		case ch <- message:
+		case ch <- n:
 		default:
 		}
 	}
@@ -116,7 +124,8 @@ func (s *Server) serveEvents(a *ask) {
 	for {
 		var message []byte
 		select {
-		case message = <-events:
+		case n := <-events:
+			message = n.sent()
 		case <-look.C:
 			s.mu.Lock()
 			s.sweep(time.Now())
@@ -134,34 +143,4 @@ func (s *Server) serveEvents(a *ask) {
 		}
 		_ = out.Flush()
 	}
-}
-
-// serveWebSocket accepts the upgrade and says nothing more. It lasts until
-// either side goes.
-func (s *Server) serveWebSocket(a *ask) {
-	key := a.r.Header.Get("Sec-WebSocket-Key")
-	if !strings.EqualFold(a.r.Header.Get("Upgrade"), "websocket") || key == "" {
-		a.page(http.StatusBadRequest, "Bad Request")
-		return
-	}
-	conn, rw, err := http.NewResponseController(a.w).Hijack()
-	if err != nil {
-		a.page(http.StatusInternalServerError, "Internal Server Error")
-		return
-	}
-	defer func() {
-		_ = conn.Close()
-		s.track(conn, http.StateClosed)
-	}()
-	a.w.(*recorder).note(http.StatusSwitchingProtocols)
-
-	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455, 4.2.2
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Accept: %s\r\nX-Plextest-Server: %s\r\nX-Plex-Protocol: 1.0\r\n\r\n",
-		base64.StdEncoding.EncodeToString(sum[:]), s.cfg.Name)
-	if _, err := conn.Write(b.Bytes()); err != nil {
-		return
-	}
-	_, _ = io.Copy(io.Discard, rw)
 }

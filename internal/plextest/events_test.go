@@ -3,11 +3,15 @@ package plextest
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 )
@@ -112,6 +116,83 @@ func TestWebSocketIsAccepted(t *testing.T) {
 	}
 	if log := s.Log(); log[0].Status != http.StatusSwitchingProtocols {
 		t.Errorf("log %+v", log[0])
+	}
+}
+
+// Messages of a WebSocket have another form than those of an event stream.
+func TestWebSocketTells(t *testing.T) {
+	s := pms(t, Config{})
+	conn := dialWebSocket(t, s)
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	socket := NewSocket(conn)
+	if err := errors.Join(socket.Ping([]byte("there?")), socket.Send([]byte(strings.Repeat("hello ", 30_000)))); err != nil {
+		t.Fatal(err)
+	}
+	get(s, timelineQuery("1", "paused", "x", "c"))
+	message, err := socket.Receive()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m struct {
+		NotificationContainer struct {
+			Type                         string
+			Size                         int
+			PlaySessionStateNotification []struct{ ClientIdentifier, State string }
+		}
+	}
+	if err := json.Unmarshal(message, &m); err != nil {
+		t.Fatalf("%v: %s", err, message)
+	}
+	if n := m.NotificationContainer; n.Type != "playing" || n.Size != 1 || len(n.PlaySessionStateNotification) != 1 ||
+		n.PlaySessionStateNotification[0].ClientIdentifier != "c" || n.PlaySessionStateNotification[0].State != "paused" {
+		t.Errorf("told %s", message)
+	}
+	if err := socket.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := socket.Receive(); err != io.EOF {
+		t.Errorf("after the good-bye: %s, %v", m, err)
+	}
+	select {
+	case pong := <-socket.Pongs():
+		if string(pong) != "there?" {
+			t.Errorf("pong %q", pong)
+		}
+	default:
+		t.Error("the ping was not answered")
+	}
+}
+
+func TestUploadIsNoted(t *testing.T) {
+	s := pms(t, Config{UserTokens: []string{"user"}})
+	send := func(token string, body io.Reader) *http.Response {
+		req, _ := http.NewRequest(http.MethodPost, s.URL()+"/library/metadata/1/posters?X-Plex-Token="+token, body)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return nil
+		}
+		resp.Body.Close()
+		return resp
+	}
+	if resp := send("owner-token", strings.NewReader("a poster")); resp == nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("refused: %v", resp)
+	}
+	if resp := send("user", strings.NewReader("a poster")); resp == nil || resp.StatusCode != http.StatusForbidden {
+		t.Errorf("of somebody else: %v", resp)
+	}
+	send("owner-token", io.MultiReader(strings.NewReader("half"), iotest.ErrReader(errors.New("gone"))))
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		u := s.Uploads()
+		if len(u) == 2 && u[1].Done {
+			if u[0].Size != 8 || u[0].Err != nil || u[0].Sum != sha256.Sum256([]byte("a poster")) || u[1].Size != 4 || u[1].Err == nil {
+				t.Errorf("uploads %+v", u)
+			}
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("uploads %+v", u)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package plextest
 import (
 	"net/http"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 )
@@ -15,6 +16,8 @@ type Entry struct {
 	Path   string // as sent, still encoded
 	Query  string // as sent, tokens masked
 	Host   string
+	From   string // where the client seems to be [P §6.4]
+	Via    string // X-Forwarded-For, as sent
 	TSID   string // transcode session, from the path or the member session
 	XSI    string // X-Plex-Session-Identifier
 	CID    string // X-Plex-Client-Identifier
@@ -41,6 +44,8 @@ func (j *journal) record(w http.ResponseWriter, a *ask) http.ResponseWriter {
 		Path:   a.r.URL.EscapedPath(),
 		Query:  tokens.ReplaceAllString(a.r.URL.RawQuery, "${1}REDACTED"),
 		Host:   a.r.Host,
+		From:   a.address(),
+		Via:    strings.Join(a.r.Header.Values("X-Forwarded-For"), "|"),
 		TSID:   a.tsid(),
 		XSI:    a.xsi,
 		CID:    a.cid,

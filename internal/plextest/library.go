@@ -264,6 +264,8 @@ func (s *Server) serveLibrary(a *ask) {
 		a.answer(container(0).set("allowSync", true).add(s.metadata(it, a.token)).count())
 	case a.is("library", "metadata", "*", "thumb", "*"), a.is("library", "metadata", "*", "art", "*"):
 		s.servePicture(a)
+	case a.is("library", "metadata", "*", "posters") && (a.r.Method == http.MethodPost || a.r.Method == http.MethodPut):
+		s.serveUpload(a)
 	case a.is("library", "streams", "*"):
 		a.text(http.StatusOK, "text/plain;charset=utf-8", []byte("1\n00:00:01,000 --> 00:00:02,000\nA line.\n"))
 	default:

@@ -123,6 +123,7 @@ type Server struct {
 	switches switches
 	log      journal
 	hub      hub
+	uploads  uploads
 
 	preferences preferences
 

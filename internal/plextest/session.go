@@ -356,6 +356,16 @@ func (s *Server) Playbacks() []Playback {
 	return out
 }
 
+// Sending is how many answers of direct play are under way.
+func (s *Server) Sending() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.rows {
+		n += r.open
+	}
+	return n
+}
+
 // AddBypass starts n video transcodes whose viewers came past the balancer and
 // watch until EndBypass. It returns their transcode session ids. They are
 // hardware ones as long as the GPU has room, and no limit refuses them.
