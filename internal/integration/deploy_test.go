@@ -1,0 +1,156 @@
+//go:build unix
+
+package integration
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/plexlb/caddy-plexlb/internal/plextest"
+)
+
+// Each deployment's Caddyfile, as it is: people play through it, a reload by
+// its socket does not interrupt them, and it ends when told to, with no token
+// in its log.
+func TestDeployments(t *testing.T) {
+	for name, tc := range map[string]struct {
+		env    map[string]string
+		probes bool
+	}{
+		"systemd": {env: map[string]string{"ADMIN": "SOCKET|0660"}},
+		"compose": {env: map[string]string{"CADDY_ADMIN": "SOCKET"}},
+		// One server, which is at two addresses at most: TestTasksOfAService
+		// has more.
+		"swarm":      {env: map[string]string{"CADDY_ADMIN": "SOCKET", "PLEX": "localhost", "PLEX_PORT": "PORT1"}},
+		"kubernetes": {env: map[string]string{"ADMIN": "SOCKET", "PLEX0": "PMS1", "PLEX1": "PMS2"}, probes: true},
+		"keepalived": {env: map[string]string{"ADMIN": "SOCKET|0660", "CERTIFICATES": "FOLDER"}, probes: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := startFleet(t, 2, clones...)
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "plex_token"), []byte(token+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			probes := freeAddr(t)
+			_, probesPort, _ := net.SplitHostPort(probes)
+			_, port, _ := net.SplitHostPort(f[0].addr)
+			b := &balancer{t: t, addr: freeAddr(t)}
+			b.URL = "http://" + b.addr
+			socket := "unix/" + filepath.Join(dir, "s") // a short name: sockets have a limit
+			values := strings.NewReplacer("SOCKET", socket, "FOLDER", dir, "PORT1", port, "PMS1", f[0].addr, "PMS2", f[1].addr)
+			for key, value := range map[string]string{
+				"SITE": b.URL, "PLEX1": f[0].addr, "PLEX2": f[1].addr, "PROBES": probesPort,
+				"SECRETS": dir, "CREDENTIALS_DIRECTORY": dir,
+			} {
+				t.Setenv(key, value)
+			}
+			for key, value := range tc.env {
+				t.Setenv(key, values.Replace(value))
+			}
+			file := filepath.Join("..", "..", "examples", "deploy", name, "Caddyfile")
+			p := &process{t: t, program: "caddy", addr: b.addr, args: []string{"run", "--config", file}}
+			t.Cleanup(p.kill)
+			p.start()
+
+			viewers := make([]*plextest.Viewer, 0, len(plextest.Kinds()))
+			for i, kind := range plextest.Kinds() {
+				v := plextest.NewViewer(kind, b.URL, token, kind.Item(), uint64(i))
+				t.Cleanup(v.Close)
+				if err := v.Start(t.Context()); err != nil {
+					t.Fatalf("%s: %v", kind, err)
+				}
+				if err := v.Segment(t.Context(), 0); err != nil {
+					t.Errorf("%s: %v", kind, err)
+				}
+				viewers = append(viewers, v)
+			}
+			// What the units and images call.
+			if out := p.command("plexlb", "status", "--address", socket); !strings.Contains(out, " up ") {
+				t.Errorf("no server is up:\n%s", out)
+			}
+			if out := p.command("plexlb", "sessions", "--address", socket); strings.Count(out, "\n") < 4 {
+				t.Errorf("hardly any playbacks:\n%s", out)
+			}
+			p.command("reload", "--config", file, "--address", socket, "--force")
+			for i, v := range viewers {
+				if err := v.Segment(t.Context(), 1); err != nil {
+					t.Errorf("after the reload: %s: %v", plextest.Kinds()[i], err)
+				}
+				_ = v.Stop(t.Context())
+				v.Close()
+			}
+			if name == "systemd" || name == "keepalived" {
+				if info, err := os.Stat(filepath.Join(dir, "s")); err != nil || info.Mode().Perm() != 0o660 {
+					t.Errorf("the socket has mode %v, want 0660 (%v)", info.Mode(), err)
+				}
+			}
+			if tc.probes {
+				if status, _, _ := do(t, http.MethodGet, "http://"+probes+"/ready"); status != http.StatusOK {
+					t.Errorf("not ready: %d", status)
+				}
+			}
+			for _, s := range f {
+				s.kill()
+			}
+			b.get("/:/timeline?state=playing&X-Plex-Token="+token+"&url=x%253FX-Plex-Token%253D"+token, "X-Plex-Token", token, "Referer", "http://x/?X-Plex-Token="+token)
+			p.signal(syscall.SIGTERM)
+			if tc.probes {
+				// The word goes round while it still serves.
+				eventually(t, "it says that it leaves", 2*time.Second, func() bool {
+					status, _, _ := do(t, http.MethodGet, "http://"+probes+"/ready")
+					return status == http.StatusServiceUnavailable
+				})
+				if status, _, _ := b.get("/identity"); status == 0 {
+					t.Error("it leaves without serving on")
+				}
+			}
+			if err := p.ends(40 * time.Second); err != nil {
+				t.Errorf("ended with %v", err)
+			}
+			said := p.said.String()
+			if !strings.Contains(said, "/:/timeline") || !strings.Contains(said, "REDACTED") || strings.Contains(said, token) {
+				t.Errorf("the failed request is not in the log, or a token is:\n%s", said)
+			}
+		})
+	}
+}
+
+// command runs another command of the same program and returns what it said.
+func (p *process) command(args ...string) string {
+	p.t.Helper()
+	dir, err := programs()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	cmd := exec.Command(filepath.Join(dir, p.program), args...)
+	stdin, err := cmd.StdinPipe() // with whose end it ends
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer stdin.Close()
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		p.t.Errorf("%v: %v\n%s", args, err, &errs)
+	}
+	return out.String()
+}
+
+// ends waits for a process that was told to end.
+func (p *process) ends(within time.Duration) error {
+	cmd, stdin := p.cmd, p.stdin
+	p.cmd = nil
+	defer func(c io.Closer) { _ = c.Close() }(stdin)
+	late := time.AfterFunc(within, func() { _ = cmd.Process.Kill() })
+	defer late.Stop()
+	return cmd.Wait()
+}
