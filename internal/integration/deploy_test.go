@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,15 +27,16 @@ func TestDeployments(t *testing.T) {
 		env    map[string]string
 		probes bool
 	}{
-		"systemd": {env: map[string]string{"ADMIN": "SOCKET|0660"}},
+		"systemd": {},
 		"compose": {env: map[string]string{"CADDY_ADMIN": "SOCKET"}},
 		// One server, which is at two addresses at most: TestTasksOfAService
 		// has more.
 		"swarm":      {env: map[string]string{"CADDY_ADMIN": "SOCKET", "PLEX": "localhost", "PLEX_PORT": "PORT1"}},
-		"kubernetes": {env: map[string]string{"ADMIN": "SOCKET", "PLEX0": "PMS1", "PLEX1": "PMS2"}, probes: true},
-		"keepalived": {env: map[string]string{"ADMIN": "SOCKET|0660", "CERTIFICATES": "FOLDER"}, probes: true},
+		"kubernetes": {env: map[string]string{"PLEX0": "PMS1", "PLEX1": "PMS2"}, probes: true},
+		"keepalived": {env: map[string]string{"CERTIFICATES": "FOLDER"}, probes: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they mostly wait
 			f := startFleet(t, 2, clones...)
 			dir := t.TempDir()
 			if err := os.WriteFile(filepath.Join(dir, "plex_token"), []byte(token+"\n"), 0o600); err != nil {
@@ -47,17 +49,22 @@ func TestDeployments(t *testing.T) {
 			b.URL = "http://" + b.addr
 			socket := "unix/" + filepath.Join(dir, "s") // a short name: sockets have a limit
 			values := strings.NewReplacer("SOCKET", socket, "FOLDER", dir, "PORT1", port, "PMS1", f[0].addr, "PMS2", f[1].addr)
-			for key, value := range map[string]string{
-				"SITE": b.URL, "PLEX1": f[0].addr, "PLEX2": f[1].addr, "PROBES": probesPort,
-				"SECRETS": dir, "CREDENTIALS_DIRECTORY": dir,
-			} {
-				t.Setenv(key, value)
+			file := filepath.Join("..", "..", "examples", "deploy", name, "Caddyfile")
+			config, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := &process{t: t, program: "caddy", addr: b.addr, args: []string{"run", "--config", file}}
+			p.env = []string{
+				"SITE=" + b.URL, "PLEX1=" + f[0].addr, "PLEX2=" + f[1].addr, "PROBES=" + probesPort,
+				"SECRETS=" + dir, "CREDENTIALS_DIRECTORY=" + dir,
+			}
+			if m := socketOf.FindSubmatch(config); m != nil {
+				p.env = append(p.env, "ADMIN="+socket+string(m[1]))
 			}
 			for key, value := range tc.env {
-				t.Setenv(key, values.Replace(value))
+				p.env = append(p.env, key+"="+values.Replace(value))
 			}
-			file := filepath.Join("..", "..", "examples", "deploy", name, "Caddyfile")
-			p := &process{t: t, program: "caddy", addr: b.addr, args: []string{"run", "--config", file}}
 			t.Cleanup(p.kill)
 			p.start()
 
@@ -74,8 +81,8 @@ func TestDeployments(t *testing.T) {
 				viewers = append(viewers, v)
 			}
 			// What the units and images call.
-			if out := p.command("plexlb", "status", "--address", socket); !strings.Contains(out, " up ") {
-				t.Errorf("no server is up:\n%s", out)
+			if out := p.command("plexlb", "status", "--address", socket); !strings.Contains(out, " up ") || !strings.Contains(out, " ago\n") {
+				t.Errorf("no server is up and read:\n%s", out)
 			}
 			if out := p.command("plexlb", "sessions", "--address", socket); strings.Count(out, "\n") < 4 {
 				t.Errorf("hardly any playbacks:\n%s", out)
@@ -124,6 +131,9 @@ func TestDeployments(t *testing.T) {
 	}
 }
 
+// socketOf finds where a Caddyfile has its admin endpoint, and with what mode.
+var socketOf = regexp.MustCompile(`\{\$ADMIN:unix//run/caddy/admin\.sock(\S*)\}`)
+
 // command runs another command of the same program and returns what it said.
 func (p *process) command(args ...string) string {
 	p.t.Helper()
@@ -137,6 +147,7 @@ func (p *process) command(args ...string) string {
 		p.t.Fatal(err)
 	}
 	defer stdin.Close()
+	cmd.Env = append(os.Environ(), p.env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
