@@ -81,9 +81,10 @@ func TestDeployments(t *testing.T) {
 				viewers = append(viewers, v)
 			}
 			// What the units and images call.
-			if out := p.command("plexlb", "status", "--address", socket); !strings.Contains(out, " up ") || !strings.Contains(out, " ago\n") {
-				t.Errorf("no server is up and read:\n%s", out)
-			}
+			eventually(t, "a server is up, and read with the token", 5*time.Second, func() bool {
+				out := p.command("plexlb", "status", "--address", socket)
+				return strings.Contains(out, " up ") && strings.Contains(out, " ago\n")
+			})
 			if out := p.command("plexlb", "sessions", "--address", socket); strings.Count(out, "\n") < 4 {
 				t.Errorf("hardly any playbacks:\n%s", out)
 			}
