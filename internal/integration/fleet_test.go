@@ -43,7 +43,8 @@ type process struct {
 	t       testing.TB
 	program string
 	args    []string
-	addr    string // on which it answers
+	env     []string // beyond what this process has
+	addr    string   // on which it answers
 
 	cmd   *exec.Cmd
 	stdin io.Closer // whose end ends the process, also if this test is killed
@@ -59,6 +60,7 @@ func (p *process) start() {
 	}
 	p.said.Reset()
 	p.cmd = exec.Command(filepath.Join(dir, p.program), p.args...)
+	p.cmd.Env = append(os.Environ(), p.env...)
 	p.cmd.Stderr = &p.said
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		p.t.Fatal(err)
