@@ -36,17 +36,20 @@ func (l *Ledger) begin(q *Query, h *Hold, c *Client, chosen int, reason Reason, 
 // adopt pins a playback that a server reports and nobody here placed.
 func (l *Ledger) adopt(q *Query, h *Hold, c *Client, j *job, set *Settings, now time.Duration) {
 	s := j.server
-	switch {
-	case q.Client == "":
-		c = nil
+	own := *q
+	if q.Client == "" {
+		// A segment does not say whose it is; its timelines, which say no
+		// more than that, are to find it all the same.
+		c, own.Client, own.Session = nil, j.about.client, cmp.Or(q.Session, j.about.session)
 		if st := l.sites[q.Site]; st != nil {
-			c = st.byID[j.about.client] // a segment does not say whose it is
+			c = st.byID[own.Client]
 		}
-	case c == nil:
-		c = l.newClient(q, now)
+	}
+	if c == nil && own.Client != "" {
+		c = l.newClient(&own, now)
 	}
 	h.see(c, now)
-	p := l.newPlayback(q, c, s, now)
+	p := l.newPlayback(&own, c, s, now)
 	p.why = why{reason: Adopted, at: now, chosen: s}
 	if c != nil {
 		if !set.Replicated && c.server == nil {

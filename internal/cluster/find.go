@@ -210,6 +210,13 @@ func (l *Ledger) locate(q *Query, set *Settings, now time.Duration) (*Playback, 
 	if p == nil && q.Playback != "" {
 		p = l.bySession[q.Playback]
 	}
+	if p == nil && q.Client != "" && !q.named() {
+		// Some devices use their own name for what they play, and a playback
+		// that was adopted does not know its device.
+		if own := l.transcodes.get(q.Client); own != nil && own.client == nil {
+			p = own
+		}
+	}
 	if p != nil && p.expired(set.Idle, now) {
 		p = nil
 	}

@@ -310,6 +310,41 @@ func TestClonesShareTheWork(t *testing.T) {
 }
 
 // After a restart of the balancer the servers are all that is known.
+// After a restart the first that comes of a playback is a segment, which says
+// nothing but the transcode's id. What follows has other ids.
+func TestTimelinesFindWhatASegmentLedTo(t *testing.T) {
+	report := Report{ID: "tsid-1", Client: "cid-1", Session: "xsi-1", Work: GPU}
+	for name, adopt := range map[string]func(*desk){
+		"reported before": func(d *desk) {
+			d.poll("c", report)
+			d.ok(follow(IDs{Transcode: "tsid-1"}))
+		},
+		"asked for": func(d *desk) {
+			d.l.Seen(d.l.Servers().Named("c"), Report{ID: "tsid-1", Work: GPU}, d.now)
+			d.ok(follow(IDs{Transcode: "tsid-1"}))
+			d.wait(time.Second).poll("c", report)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, Settings{Replicated: true, Primary: "a"}, named(1, 1, 1)...)
+			adopt(d)
+			for _, ids := range []IDs{{Session: "xsi-1", Client: "cid-1"}, {Session: "xsi-1"}} {
+				if got, reason := d.do(follow(ids), Accepted); got != "c" || reason != Pinned {
+					t.Errorf("a timeline of %+v goes to %s: %v", ids, got, reason)
+				}
+			}
+		})
+	}
+	t.Run("its device's name is its own", func(t *testing.T) {
+		d := newDesk(t, Settings{Replicated: true, Primary: "a"}, named(1, 1, 1)...)
+		d.l.Seen(d.l.Servers().Named("c"), Report{ID: "kodi-1", Work: GPU}, d.now)
+		d.ok(follow(IDs{Transcode: "kodi-1"}))
+		if got, reason := d.do(follow(IDs{Client: "kodi-1"}), Accepted); got != "c" {
+			t.Errorf("a timeline goes to %s: %v", got, reason)
+		}
+	})
+}
+
 func TestRunningPlaybacksAreAdopted(t *testing.T) {
 	report := Report{ID: "tsid-1", Client: "cid-1", Session: "xsi-1", Title: "Film", Work: GPU}
 	for name, q := range map[string]Query{

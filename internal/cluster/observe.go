@@ -119,6 +119,11 @@ func (l *Ledger) report(s *Server, r *Report, asked, now time.Duration) {
 		l.strangers.add(j)
 		return
 	}
+	if p := j.playback; p.ids.Session == "" && p.why.reason == Adopted && r.Session != "" && l.bySession[r.Session] == nil {
+		// The segment that led to it did not say, but its timelines say no more.
+		p.ids.Session = strings.Clone(r.Session)
+		l.bySession[p.ids.Session] = p
+	}
 	j.playback.confirmed.Store(true) // the server itself says so
 	if c := j.playback.client; c != nil {
 		c.confirmed.Store(true)
