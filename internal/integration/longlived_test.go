@@ -29,7 +29,7 @@ func bigFiles(_ int, cfg *plextest.Config) { cfg.SegmentSize = 80 << 10 } // 48 
 
 // A viewer pauses: the player stops reading, or there is nothing to tell. More
 // than a minute later everything goes on where it was.
-func TestPausesOverTLS(t *testing.T) {
+func TestLongPausesOverTLS(t *testing.T) {
 	servers := stand(t, 2, bigFiles)
 	b := loadTLS(t, servers, replicated, "")
 	path := part(t, servers[0], plextest.Direct)
