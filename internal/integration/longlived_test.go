@@ -25,11 +25,11 @@ import (
 const pause = 75 * time.Second
 
 // bigFiles are too large for all buffers between a server and its client.
-func bigFiles(_ int, cfg *plextest.Config) { cfg.SegmentSize = 160 << 10 } // 96 MB in ten minutes
+func bigFiles(_ int, cfg *plextest.Config) { cfg.SegmentSize = 80 << 10 } // 48 MB in ten minutes
 
 // A viewer pauses: the player stops reading, or there is nothing to tell. More
 // than a minute later everything goes on where it was.
-func TestPausesOverTLS(t *testing.T) {
+func TestLongPausesOverTLS(t *testing.T) {
 	servers := stand(t, 2, bigFiles)
 	b := loadTLS(t, servers, replicated, "")
 	path := part(t, servers[0], plextest.Direct)
@@ -40,7 +40,7 @@ func TestPausesOverTLS(t *testing.T) {
 	want := sha256.New()
 	size, err := io.Copy(want, res.Body)
 	res.Body.Close()
-	if err != nil || size < 90<<20 {
+	if err != nil || size < 45<<20 {
 		t.Fatalf("file of %d bytes: %v", size, err)
 	}
 
@@ -480,10 +480,11 @@ func TestSwitchingOffOverTLS(t *testing.T) {
 		cancel()
 		leaves.Body.Close()
 		eventually(t, "the server stops sending", 5*time.Second, func() bool { return answering(servers) == 1 })
-		if _, err := io.Copy(io.Discard, stays.Body); err != nil {
+		if _, err := io.CopyN(io.Discard, stays.Body, 16<<20); err != nil {
 			t.Errorf("the other one: %v", err)
 		}
-		eventually(t, "the server has sent the other", 5*time.Second, func() bool { return answering(servers) == 0 })
+		stays.Body.Close()
+		eventually(t, "the server stops sending the other", 5*time.Second, func() bool { return answering(servers) == 0 })
 
 		ctx, cancel = context.WithCancel(t.Context())
 		body := &pattern{left: 10 << 20, half: cancel}
