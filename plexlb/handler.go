@@ -115,16 +115,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 // sentOnce returns the request so that Go's HTTP client does not repeat it by
 // itself: it would repeat any GET whose connection breaks, and many of PMS's
 // writes are GETs [P §10.21]. A body whose length is not known beforehand keeps
-// it from that, and as there is nothing in it, none is sent.
+// it from that, and as there is nothing in it, none is sent. That it is the
+// identity keeps the client from looking into it beforehand, for which it takes
+// a goroutine that may race with the headers, and 200 ms at most before it
+// announces a body after all.
 func sentOnce(r *http.Request) *http.Request {
 	if r.Method != http.MethodGet || r.ContentLength != 0 || r.Header.Get("Upgrade") != "" {
 		return r
 	}
 	r2 := new(http.Request)
 	*r2 = *r
-	r2.Body, r2.ContentLength = empty{}, -1
+	r2.Body, r2.ContentLength, r2.TransferEncoding = empty{}, -1, identity
 	return r2
 }
+
+var identity = []string{"identity"}
 
 // empty is a body without anything in it. That of package http would be known
 // to be empty beforehand.

@@ -245,7 +245,7 @@ func labelsFromConfig(t *testing.T, s scraped) {
 	}
 	label := regexp.MustCompile(`(\w+)="([^"]*)"`)
 	for name, series := range s.values {
-		if name == "server_degraded" && len(series) != 21 || name == "placements_total" && len(series) != 24 || name == "moves_total" && len(series) != 28 {
+		if name == "server_degraded" && len(series) != 21 || name == "placements_total" && len(series) != 27 || name == "moves_total" && len(series) != 28 {
 			t.Errorf("%s has %d series", name, len(series))
 		}
 		for l := range series {
