@@ -30,6 +30,9 @@ const (
 	// How often a server's identity is checked while its sessions are read.
 	identityPause = time.Minute
 
+	// maxRemembered bounds the sessions of which events are remembered.
+	maxRemembered = 1000
+
 	// maxName bounds what is kept of a title or a player's name, in bytes.
 	maxName = 200
 )
@@ -50,6 +53,8 @@ type poller struct {
 	verified time.Time
 	identity string // when it was first asked; what is expected, if configured
 	changed  bool   // it is another now
+
+	playing map[string]string // what events said last, by session
 }
 
 // poller returns a poller for a server, nil if there is no token to read with.
@@ -298,11 +303,30 @@ func (p *poller) heard(e plex.Event) {
 		if e.Type == "transcodeSession.update" {
 			return // all there is to know
 		}
+	case p.repeats(e):
+		return
 	}
 	select {
 	case p.wake <- struct{}{}:
 	default:
 	}
+}
+
+// repeats reports whether an event only says once more that something is
+// playing, which servers do every few seconds for each.
+func (p *poller) repeats(e plex.Event) bool {
+	if e.SessionKey == "" {
+		return false
+	}
+	now := e.State + " " + e.TranscodeID
+	if p.playing[e.SessionKey] == now {
+		return true
+	}
+	if p.playing == nil || len(p.playing) >= maxRemembered {
+		p.playing = make(map[string]string)
+	}
+	p.playing[e.SessionKey] = now
+	return false
 }
 
 // jitter varies d by up to a tenth either way.
