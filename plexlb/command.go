@@ -99,7 +99,8 @@ func command(top *cobra.Command, use, short string, args []completion, run func(
 	cmd := &cobra.Command{
 		Use: use, Short: short,
 		Args: func(cmd *cobra.Command, given []string) error {
-			if len(given) == len(args) {
+			// An empty one is a variable of a script that is not set.
+			if len(given) == len(args) && !slices.Contains(given, "") {
 				return nil
 			}
 			return fail(cmd, usageError{fmt.Errorf("usage: %s", strings.TrimSpace(cmd.UseLine()))})
@@ -217,9 +218,18 @@ func asRefusal(err error) error {
 	return refusal{status, "HTTP " + strings.TrimSpace(rest)}
 }
 
-func serverPath(name string) string  { return "servers/" + url.PathEscape(name) }
-func sessionPath(id string) string   { return "sessions/" + url.PathEscape(id) }
+func serverPath(name string) string  { return "servers/" + segment(name) }
+func sessionPath(id string) string   { return "sessions/" + segment(id) }
 func (c *client) flag(n string) bool { b, _ := c.cmd.Flags().GetBool(n); return b }
+
+// segment escapes what is one segment of a path, also where it is . or .., which
+// would be taken for the way to another.
+func segment(s string) string {
+	if s == "." || s == ".." {
+		return strings.ReplaceAll(s, ".", "%2E")
+	}
+	return url.PathEscape(s)
+}
 
 func showStatus(c *client, _ []string) error {
 	var answer struct{ Servers []serverStatus }

@@ -357,6 +357,9 @@ func (t *troubles) look(a *App, views []cluster.ServerView, census map[string]cl
 		}
 		one.drained = drained
 
+		if !read[v.Address] {
+			clear(one.said) // nobody would take it back
+		}
 		said := maps.Clone(one.said)
 		switch {
 		case !read[v.Address]:

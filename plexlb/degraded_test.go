@@ -69,16 +69,19 @@ type ward struct {
 	app  *App
 	view cluster.ServerView
 	now  time.Time
+
+	unreadable bool
 }
 
 func newWard() *ward {
-	return &ward{new(troubles), &App{}, cluster.ServerView{ServerSettings: cluster.ServerSettings{Name: "plex1", Address: "a:1"}}, time.Now()}
+	view := cluster.ServerView{ServerSettings: cluster.ServerSettings{Name: "plex1", Address: "a:1"}}
+	return &ward{troubles: new(troubles), app: &App{}, view: view, now: time.Now()}
 }
 
 // pass lets time go by, and returns what is told meanwhile.
 func (w *ward) pass(d time.Duration) (news []string) {
 	for end := w.now.Add(d); w.now.Before(end); w.now = w.now.Add(time.Second) {
-		for _, c := range w.look(w.app, []cluster.ServerView{w.view}, map[string]cluster.Census{}, map[string]bool{"a:1": true}, w.now) {
+		for _, c := range w.look(w.app, []cluster.ServerView{w.view}, map[string]cluster.Census{}, map[string]bool{"a:1": !w.unreadable}, w.now) {
 			word := c.event
 			if c.reason != "" {
 				word = c.reason
@@ -122,6 +125,16 @@ func TestDegradationsAreToldOnce(t *testing.T) {
 	w.told(t, "thirty seconds without a good reading", w.pass(10*time.Second), PollStale)
 	w.goodReading()
 	w.told(t, "over", w.pass(20*time.Second), "no "+PollStale, "no "+TokenRejected)
+}
+
+// A server that is not read any more, for want of a token, is not said to
+// refuse the one it had.
+func TestWhatReadingsSaidGoesWithTheReader(t *testing.T) {
+	w := newWard()
+	w.unread("a:1", "unauthorized")
+	w.told(t, "a refused token", w.pass(time.Second), TokenRejected)
+	w.unreadable = true
+	w.told(t, "a server that nobody reads", w.pass(20*time.Second), "no "+TokenRejected)
 }
 
 func TestAServerIsFullOnlyWithAllOthers(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -58,7 +59,7 @@ func (a *App) examine(ctx context.Context) (*facts, error) {
 	for _, v := range a.state.ledger.View(time.Now()) {
 		pictures[v.Address] = v.Picture
 	}
-	servers := a.state.ledger.Servers().List()
+	servers := slices.DeleteFunc(slices.Clone(a.state.ledger.Servers().List()), a.former)
 	f.servers = make([]serverFacts, len(servers))
 	var all sync.WaitGroup
 	for i, s := range servers {

@@ -203,13 +203,13 @@ func (l *Lease) ask(site string, r *http.Request) {
 		if l.request.Music {
 			q.Work = cluster.Copy
 		}
-		q.Item = plex.Query(r.URL.RawQuery, "path")
+		q.Item = believed(plex.Query(r.URL.RawQuery, "path"))
 		q.Begins = l.request.Kind == plex.Start
 	case cluster.Stream:
 		q.Begins = true
 	case cluster.Follow:
 		if l.request.Stopped {
-			q.Item = plex.Query(r.URL.RawQuery, "key")
+			q.Item = believed(plex.Query(r.URL.RawQuery, "key"))
 		}
 	}
 	if replicated && q.Role == cluster.Artwork {
@@ -219,6 +219,19 @@ func (l *Lease) ask(site string, r *http.Request) {
 	} else if q.Client == "" || !replicated {
 		q.Alias = hash(l.request.Token, clientIP(r), r.UserAgent())
 	}
+}
+
+// maxItem bounds what a playback remembers of what it plays, in bytes. Paths of
+// real items have thirty, and those of playlists and the like a few hundred.
+const maxItem = 1 << 10
+
+// believed cuts an item: a client could fill memory with one, and every status
+// page's connection.
+func believed(item string) string {
+	if len(item) > maxItem {
+		return strings.ToValidUTF8(item[:maxItem], "")
+	}
+	return item
 }
 
 // role says what a kind of request means for where it goes [P §5].

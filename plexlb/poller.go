@@ -69,7 +69,7 @@ func (a *App) poller(s *cluster.Server) *poller {
 	case cfg != nil:
 		p.expect = cfg.MachineIdentifier
 		p.client = &plex.Client{URL: cfg.url, Token: cmp.Or(cfg.Token, a.Token), HTTP: cfg.client}
-	case !askable(s):
+	case a.former(s), !askable(s):
 		return nil
 	default:
 		client, err := readingClient(a.ctx, nil)
@@ -92,6 +92,13 @@ func (a *App) configured(s *cluster.Server) *Server {
 		}
 	}
 	return nil
+}
+
+// former reports whether only another configuration names the server, or did
+// before this one: our token is not meant for it, least of all in clear, and
+// what is wrong with it is nobody's business any more.
+func (a *App) former(s *cluster.Server) bool {
+	return (s.Named() || s.Dropped()) && a.configured(s) == nil
 }
 
 // askable reports whether a server that no configuration names has an address

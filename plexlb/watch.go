@@ -5,9 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
+
+	"golang.org/x/term"
 )
 
 const (
@@ -134,13 +138,40 @@ func watchCommand(c *client, _ []string) error {
 		}
 		text := page.String()
 		if live {
-			text = "\x1b[H" + strings.ReplaceAll(text, "\n", "\x1b[K\n") + "\x1b[J"
+			text = inPlace(text, height(c.screen.Writer))
 		}
 		if _, err := fmt.Fprint(c.screen, text); err != nil {
 			return err
 		}
 		time.Sleep(every)
 	}
+}
+
+// inPlace has a terminal show text in place of what it shows, as much as fits
+// into its rows if they are known: what is longer would scroll, and be shown
+// once more each time. Lines are cut at the right edge for the same reason.
+func inPlace(text string, rows int) string {
+	const begin, end = "\x1b[?7l\x1b[H", "\x1b[J\x1b[?7h"
+	lines := strings.SplitAfter(text, "\n")
+	// The last row is the cursor's.
+	if most := rows - 1; most > 0 && len(lines)-1 > most {
+		cut := len(lines) - most
+		lines = append(lines[:most-1:most-1], fmt.Sprintf("and %s more; this terminal has %d\n", plural(cut, "line"), rows))
+	}
+	return begin + strings.ReplaceAll(strings.Join(lines, ""), "\n", "\x1b[K\n") + end
+}
+
+// height is how many rows a terminal has, 0 if that is not known.
+func height(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	_, rows, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return rows
 }
 
 // page prints one look at all that goes on.

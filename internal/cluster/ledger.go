@@ -110,7 +110,7 @@ func (l *Ledger) time(at time.Duration) time.Time { return l.epoch.Add(at) }
 
 // Configure applies an operator's settings. Servers are known by address:
 // those that stay keep their load and playbacks, those no longer named go when
-// unseen for ten minutes.
+// unseen for ten minutes, or for one if nothing plays there.
 func (l *Ledger) Configure(set Settings, servers []ServerSettings, now time.Time) {
 	set = set.withDefaults()
 	l.mu.Lock()
@@ -228,7 +228,8 @@ func (l *Ledger) Tick(now time.Time) {
 	}
 	d := l.servers.Load()
 	lost := func(s *Server) bool {
-		return !s.Named() && at-time.Duration(s.seen.Load()) > strangerLife
+		unseen := at - time.Duration(s.seen.Load())
+		return !s.Named() && (unseen > strangerLife || s.Dropped() && unseen > droppedLife && !s.carries())
 	}
 	if slices.ContainsFunc(d.list, lost) {
 		stay := make([]*Server, 0, len(d.list))

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -420,6 +421,21 @@ func TestReloadsKeepWhatRuns(t *testing.T) {
 	}
 	if v := d.view(at + "-renamed"); v.Jobs[GPU] != 1 || v.Weight != 3 || !v.Named {
 		t.Errorf("after a rename: %+v", v)
+	}
+
+	// One is configured no more, and nothing plays there.
+	d.l.Configure(Settings{}, []ServerSettings{{Name: "other", Address: "other:1"}}, d.now)
+	d.l.Configure(Settings{}, nil, d.now)
+	if s := d.l.Servers().byAddr["other:1"]; !s.Dropped() || !was.Dropped() {
+		t.Errorf("servers that no configuration names any more are not dropped: %+v", d.l.View(d.now))
+	}
+	d.tick(time.Minute + time.Second)
+	if list := d.l.Servers().List(); !slices.Contains(list, was) || d.l.Servers().byAddr["other:1"] != nil {
+		t.Errorf("the servers after a minute: %+v", d.l.View(d.now))
+	}
+	was.Sighted(d.l, d.now)
+	if was.Dropped() {
+		t.Error("a server is dropped that a pool has")
 	}
 
 	// One is configured no more: it is used as long as a pool has it.

@@ -21,6 +21,10 @@ const (
 	// A server that no configuration names goes when unseen for this long.
 	strangerLife = 10 * time.Minute
 
+	// One that the former configuration named goes after this if nothing plays
+	// there: the operator may only have made a mistake.
+	droppedLife = time.Minute
+
 	// PMS's word that it is in maintenance holds this long: it says so at
 	// every reading, and a reading that fails otherwise says nothing.
 	maintenanceMemory = time.Minute
@@ -56,6 +60,10 @@ type Server struct {
 	// The rest can be read without the mutex.
 	addr  string
 	named atomic.Bool // by a configuration
+
+	// dropped says that a configuration named the server and the present one
+	// does not, until a pool has it again.
+	dropped atomic.Bool
 
 	// seen is when a request last had the server in its pool, for servers
 	// that no configuration names.
@@ -98,9 +106,26 @@ func (s *Server) Name() string { return *s.name.Load() }
 // Named reports whether a configuration names the server.
 func (s *Server) Named() bool { return s.named.Load() }
 
+// Dropped reports whether a configuration has named the server and the present
+// one does not, and no pool has had it since: nobody means to use it any more.
+func (s *Server) Dropped() bool { return s.dropped.Load() }
+
 // Sighted notes that the server is part of a pool in use.
 func (s *Server) Sighted(l *Ledger, now time.Time) {
 	s.seen.Store(int64(l.since(now)))
+	if s.dropped.Load() {
+		s.dropped.Store(false)
+	}
+}
+
+// carries reports whether a playback is on the server.
+func (s *Server) carries() bool {
+	for _, j := range s.jobs {
+		if j.playback != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func newServer(addr string) *Server {
@@ -118,6 +143,7 @@ func (s *Server) configure(set ServerSettings, named bool) {
 	}
 	s.settings = set
 	s.changed() // the costs may be others now
+	s.dropped.Store(!named && s.named.Load())
 	s.named.Store(named)
 	s.name.Store(&set.Name)
 }

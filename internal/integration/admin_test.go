@@ -369,6 +369,19 @@ func TestAdminShowsStrangeIDs(t *testing.T) {
 		t.Errorf("the session is %v", p)
 	}
 	m.ok(http.MethodGet, "/plexlb/sessions", "")
+
+	// What it plays is remembered in part, if that is long.
+	long := "/library/metadata/2/" + strings.Repeat("\u00e9", 2000)
+	q.Set("path", long)
+	q.Set("session", "tsid-2")
+	q.Set("X-Plex-Session-Identifier", "xsi-2")
+	if status, _, body := m.get("/video/:/transcode/universal/start.m3u8?" + q.Encode()); status != http.StatusOK {
+		t.Fatalf("start: status %d: %s", status, body)
+	}
+	item := m.ok(http.MethodGet, "/plexlb/sessions/xsi-2", "")["item"].(string)
+	if !strings.HasPrefix(long, item) || len(item) < 500 || len(item) > 2000 {
+		t.Errorf("an item of %d bytes is remembered as %d: %.40s", len(long), len(item), item)
+	}
 }
 
 // What goes through no reload is lost by none, and a config that fails changes

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -138,6 +140,7 @@ func TestCommands(t *testing.T) {
 	m.golden("unknown_session", 1, "plexlb", "explain", "nobody")
 	m.golden("unknown_server", 1, "plexlb", "drain", "plex9")
 	m.golden("no_server_named", 2, "plexlb", "drain")
+	m.golden("empty_argument", 2, "plexlb", "move", "", "plex2")
 	m.golden("unknown_flag", 2, "plexlb", "status", "--fast")
 	m.golden("unknown_command", 2, "plexlb", "sesions")
 	m.golden("move_twice", 2, "plexlb", "drain", "plex1", "--move", "--move-after", "1m")
@@ -154,6 +157,21 @@ func TestCommands(t *testing.T) {
 	m.admin = freeAddr(t)
 	m.golden("no_caddy", 1, "plexlb", "status")
 	m.golden("complete_no_caddy", 0, "__complete", "plexlb", "drain", "")
+}
+
+// A client may call its playback what it likes: it is not the way to another
+// call.
+func TestCommandsWithIDsThatLookLikePaths(t *testing.T) {
+	m := manage(t, 1, replicated)
+	for _, id := range []string{".", "..", "a/../b", "%2e%2e", "?", "//"} {
+		path := "/video/:/transcode/universal/start.m3u8?path=%2Flibrary%2Fmetadata%2F1&protocol=hls&session=" + url.QueryEscape(id) + "&X-Plex-Token=" + token
+		if status, _, body := m.get(path); status != http.StatusOK {
+			t.Fatalf("%s: status %d: %s", id, status, body)
+		}
+		if out, errs, code := m.run("plexlb", "explain", id); code != 0 || !strings.Contains(out, id) {
+			t.Errorf("explain %s exits with %d: %s%s", id, code, out, errs)
+		}
+	}
 }
 
 // Each move has its cause.

@@ -215,6 +215,40 @@ func TestDoctorAndReloads(t *testing.T) {
 	}
 }
 
+// A server that was taken out of the config may be somebody else's: it is not
+// told the token that the others have, and nothing is said of it.
+func TestAServerThatWasTakenAwayIsLeftAlone(t *testing.T) {
+	told := make(chan string, 100)
+	friend := stand(t, 1, func(_ int, cfg *plextest.Config) { cfg.Token = "friends" })[0]
+	watched := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Plex-Token") == token {
+			told <- r.URL.Path
+		}
+		friend.ServeHTTP(w, r)
+	}))
+	t.Cleanup(watched.Close)
+	m := manage(t, 1, "")
+	theirs := fmt.Sprintf("server friend %s {\n token friends\n}\n", watched.Listener.Addr())
+	if err := m.reload(m.config(theirs, "")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is read", 5*time.Second, func() bool { return !m.server("friend").Picture.Good.IsZero() })
+	friend.SetIdentity("clone") // as the other one
+	m.finds("error - same_server")
+	if err := m.reload(patient(m.config("", ""))); err != nil {
+		t.Fatal(err)
+	}
+	m.finds("")
+	time.Sleep(2 * time.Second)
+	m.finds("")
+	if len(told) > 0 {
+		t.Errorf("it was told the others' token with %s", <-told)
+	}
+	if log := fmt.Sprint(m.ok(http.MethodGet, "/plexlb/servers", "")); strings.Contains(log, "token_rejected") {
+		t.Errorf("its token is said to be refused: %s", log)
+	}
+}
+
 // Servers that no configuration names are checked once they are known.
 func TestDoctorOfServersWithoutName(t *testing.T) {
 	m := &managed{admin: freeAddr(t), servers: stand(t, 1, nil)}
