@@ -99,6 +99,9 @@ const (
 	// CheckWithoutAuth: PMS takes requests from Caddy without a token.
 	CheckWithoutAuth = "allowed_without_auth"
 
+	// CheckLAN: PMS takes viewers at home for ones who are elsewhere.
+	CheckLAN = "lan_without_caddy"
+
 	// CheckSecure: PMS requires TLS, but the address is http.
 	CheckSecure = "secure_required"
 

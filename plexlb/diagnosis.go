@@ -379,6 +379,11 @@ func (d *diagnosis) preferences(s *serverFacts, add adder) {
 			fmt.Sprintf("Caddy reaches the server from %s, which is in Plex's list of networks that are allowed without auth: whoever comes through Caddy may be let in without a token.", s.greeting.Local),
 			"Take that address out of Settings → Network → List of IP addresses and networks that are allowed without auth.")
 	}
+	if lan, _ := p.Text(plex.PrefLAN); strings.Trim(lan, ", ") != "" && s.greeting.Local.IsValid() && !plex.InNetworks(lan, s.greeting.Local) {
+		add(LevelWarning, CheckLAN,
+			fmt.Sprintf("Caddy reaches the server from %s, which is not among Plex's LAN networks: viewers at home, who come to Plex from there, may count as remote, with the limits of remote viewers.", s.greeting.Local),
+			"Add that address to Settings → Network → LAN Networks, or empty the list if Caddy is in the server's own subnet, which is all that an empty one stands for.")
+	}
 	if secure, known := p.Number(plex.PrefSecure); known && secure == plex.SecureRequired && !s.https {
 		add(LevelWarning, CheckSecure, "Plex requires secure connections, but the server's address is http: it may refuse what comes through Caddy.",
 			"Write its address as https://, with a name that is in its certificate; or set Settings → Network → Secure connections to Preferred.")

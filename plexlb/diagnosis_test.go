@@ -19,7 +19,7 @@ import (
 var wellPreferences = plex.Preferences{
 	plex.PrefHardware: "true", plex.PrefEncoders: "true", plex.PrefRemuxOnly: "false", plex.PrefTranscodes: "0",
 	plex.PrefRelay: "false", plex.PrefPublished: "false", plex.PrefAccessURLs: "https://plex.example.com:443",
-	plex.PrefWithoutAuth: "", plex.PrefSecure: "1",
+	plex.PrefWithoutAuth: "", plex.PrefSecure: "1", plex.PrefLAN: "",
 }
 
 // well are facts with which nothing is wrong: two clones, or two servers of
@@ -139,6 +139,11 @@ var diagnoses = map[string]struct {
 	"others allowed without auth": {false, prefer(plex.PrefWithoutAuth, "10.0.1.0/24"), "", nil},
 	"address not known": {false, func(_ *facts, s *serverFacts) {
 		s.prefs[plex.PrefWithoutAuth], s.greeting.Local = "0.0.0.0/0", netip.Addr{}
+	}, "", nil},
+	"Caddy not at home": {false, prefer(plex.PrefLAN, "192.168.1.0/24, 10.0.1.0/255.255.255.0"), "warning plex1 lan_without_caddy", []string{"10.0.0.5", "may"}},
+	"Caddy at home":     {false, prefer(plex.PrefLAN, "192.168.1.0/24,10.0.0.0/255.255.255.0"), "", nil},
+	"whether at home not known": {false, func(_ *facts, s *serverFacts) {
+		s.prefs[plex.PrefLAN], s.greeting.Local = "192.168.1.0/24", netip.Addr{}
 	}, "", nil},
 	"TLS required":           {false, prefer(plex.PrefSecure, "0"), "warning plex1 secure_required", []string{"may"}},
 	"TLS required and given": {false, func(_ *facts, s *serverFacts) { s.prefs[plex.PrefSecure], s.https = "0", true }, "", nil},
