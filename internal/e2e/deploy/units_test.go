@@ -31,6 +31,7 @@ func host(t *testing.T) string {
 	units := "/etc/systemd/system/"
 	put(read(t, "systemd", "caddy.service"), units+"caddy.service", 0o644)
 	put(read(t, "keepalived", "caddy.service.d", "keepalived.conf"), units+"caddy.service.d/keepalived.conf", 0o644)
+	put(read(t, "..", "duckdns", "caddy.service.d", "duckdns.conf"), units+"caddy.service.d/duckdns.conf", 0o644)
 	put(read(t, "systemd", "node", "plexlb-node.service"), units+"plexlb-node.service", 0o644)
 	put(read(t, "systemd", "node", "plexmediaserver.service.d", "plexlb.conf"), units+"plexmediaserver.service.d/plexlb.conf", 0o644)
 	// Of the package of PMS this much matters here.
@@ -95,6 +96,13 @@ func TestUnitsFitTheCaddyfiles(t *testing.T) {
 		if !strings.Contains(caddyfile, "{$CREDENTIALS_DIRECTORY:/run/credentials/caddy.service}/"+name+"}") || file == "" {
 			t.Errorf("%s: the token is not the credential %s", deployment, name)
 		}
+	}
+	// With the drop-in the reload finds the socket as well, and no credential is
+	// needed.
+	dropIn := unit + read(t, "..", "duckdns", "caddy.service.d", "duckdns.conf")
+	if admin := setting(t, dropIn, "Environment"); admin != "CADDY_ADMIN=unix//run/caddy/admin.sock|0660" ||
+		setting(t, dropIn, "LoadCredential") != "" || setting(t, dropIn, "EnvironmentFile") != "/etc/caddy/duckdns.env" {
+		t.Errorf("duckdns: the unit does not fit its Caddyfiles: %s", admin)
 	}
 	if strings.Contains(unit, "--environ") {
 		t.Error("the environment is printed to the journal")
