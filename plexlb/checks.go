@@ -99,6 +99,9 @@ const (
 	// CheckWithoutAuth: PMS takes requests from Caddy without a token.
 	CheckWithoutAuth = "allowed_without_auth"
 
+	// CheckForwarded: PMS does not believe what Caddy says of where viewers are.
+	CheckForwarded = "forwarded_ignored"
+
 	// CheckLAN: PMS takes viewers at home for ones who are elsewhere.
 	CheckLAN = "lan_without_caddy"
 

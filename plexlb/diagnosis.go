@@ -206,6 +206,13 @@ func (d *diagnosis) server(s *serverFacts) {
 			"Correct the address, or machine_identifier.")
 		return
 	}
+	// PMS goes by X-Forwarded-For only if it comes from such an address
+	// [P §6.4].
+	if from := s.greeting.Local.Unmap(); from.IsValid() && !(from.Is4() && (from.IsPrivate() || from.IsLoopback())) {
+		add(LevelWarning, CheckForwarded,
+			fmt.Sprintf("Caddy reaches the server from %s, which is no private IPv4 address: Plex may not believe X-Forwarded-For from there, and take all viewers for one who is where Caddy is.", from),
+			"Give the server by its private IPv4 address, or by a name that has no other.")
+	}
 	if !s.token {
 		add(LevelWarning, CheckTokenMissing, "There is no token: the server's sessions are not read, only what passes through here is counted, and its settings are not checked.",
 			"Set token in option plexlb to the X-Plex-Token of the server's owner; if it is there, set its environment variable.")

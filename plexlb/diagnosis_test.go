@@ -145,6 +145,12 @@ var diagnoses = map[string]struct {
 	"whether at home not known": {false, func(_ *facts, s *serverFacts) {
 		s.prefs[plex.PrefLAN], s.greeting.Local = "192.168.1.0/24", netip.Addr{}
 	}, "", nil},
+	"Caddy by IPv6": {false, func(_ *facts, s *serverFacts) { s.greeting.Local = netip.MustParseAddr("fd00::5") },
+		"warning plex1 forwarded_ignored", []string{"from fd00::5,", "may"}},
+	"Caddy by IPv6, not read": {false, func(_ *facts, s *serverFacts) { s.greeting.Local, s.token = netip.MustParseAddr("::1"), false },
+		"warning plex1 forwarded_ignored, warning plex1 token_missing", nil},
+	"Caddy by the internet":  {false, func(_ *facts, s *serverFacts) { s.greeting.Local = netip.MustParseAddr("203.0.113.7") }, "warning plex1 forwarded_ignored", nil},
+	"Caddy by mapped IPv4":   {false, func(_ *facts, s *serverFacts) { s.greeting.Local = netip.MustParseAddr("::ffff:192.168.1.5") }, "", nil},
 	"TLS required":           {false, prefer(plex.PrefSecure, "0"), "warning plex1 secure_required", []string{"may"}},
 	"TLS required and given": {false, func(_ *facts, s *serverFacts) { s.prefs[plex.PrefSecure], s.https = "0", true }, "", nil},
 	"TLS disabled":           {false, prefer(plex.PrefSecure, "2"), "", nil},
