@@ -110,10 +110,12 @@ tests() {
 	step go vet
 	go vet ./...
 	(cd internal/e2e && go vet ./...)
+	(cd internal/e2e/deploy && go vet ./...)
 	step staticcheck
 	go tool staticcheck ./...
 	staticcheck=$(go tool -n staticcheck)
 	(cd internal/e2e && "$staticcheck" ./...)
+	(cd internal/e2e/deploy && "$staticcheck" ./...)
 	step tests
 	mkdir -p bin
 	# Those through a real Caddy mostly wait: two halves take half the time.

@@ -99,6 +99,12 @@ const (
 	// CheckWithoutAuth: PMS takes requests from Caddy without a token.
 	CheckWithoutAuth = "allowed_without_auth"
 
+	// CheckForwarded: PMS does not believe what Caddy says of where viewers are.
+	CheckForwarded = "forwarded_ignored"
+
+	// CheckLAN: PMS takes viewers at home for ones who are elsewhere.
+	CheckLAN = "lan_without_caddy"
+
 	// CheckSecure: PMS requires TLS, but the address is http.
 	CheckSecure = "secure_required"
 

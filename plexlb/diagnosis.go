@@ -206,6 +206,13 @@ func (d *diagnosis) server(s *serverFacts) {
 			"Correct the address, or machine_identifier.")
 		return
 	}
+	// PMS goes by X-Forwarded-For only if it comes from such an address
+	// [P §6.4].
+	if from := s.greeting.Local.Unmap(); from.IsValid() && !(from.Is4() && (from.IsPrivate() || from.IsLoopback())) {
+		add(LevelWarning, CheckForwarded,
+			fmt.Sprintf("Caddy reaches the server from %s, which is no private IPv4 address: Plex may not believe X-Forwarded-For from there, and take all viewers for one who is where Caddy is.", from),
+			"Give the server by its private IPv4 address, or by a name that has no other.")
+	}
 	if !s.token {
 		add(LevelWarning, CheckTokenMissing, "There is no token: the server's sessions are not read, only what passes through here is counted, and its settings are not checked.",
 			"Set token in option plexlb to the X-Plex-Token of the server's owner; if it is there, set its environment variable.")
@@ -378,6 +385,11 @@ func (d *diagnosis) preferences(s *serverFacts, add adder) {
 		add(LevelError, CheckWithoutAuth,
 			fmt.Sprintf("Caddy reaches the server from %s, which is in Plex's list of networks that are allowed without auth: whoever comes through Caddy may be let in without a token.", s.greeting.Local),
 			"Take that address out of Settings → Network → List of IP addresses and networks that are allowed without auth.")
+	}
+	if lan, _ := p.Text(plex.PrefLAN); strings.Trim(lan, ", ") != "" && s.greeting.Local.IsValid() && !plex.InNetworks(lan, s.greeting.Local) {
+		add(LevelWarning, CheckLAN,
+			fmt.Sprintf("Caddy reaches the server from %s, which is not among Plex's LAN networks: viewers at home, who come to Plex from there, may count as remote, with the limits of remote viewers.", s.greeting.Local),
+			"Add that address to Settings → Network → LAN Networks, or empty the list if Caddy is in the server's own subnet, which is all that an empty one stands for.")
 	}
 	if secure, known := p.Number(plex.PrefSecure); known && secure == plex.SecureRequired && !s.https {
 		add(LevelWarning, CheckSecure, "Plex requires secure connections, but the server's address is http: it may refuse what comes through Caddy.",

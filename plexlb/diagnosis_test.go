@@ -19,7 +19,7 @@ import (
 var wellPreferences = plex.Preferences{
 	plex.PrefHardware: "true", plex.PrefEncoders: "true", plex.PrefRemuxOnly: "false", plex.PrefTranscodes: "0",
 	plex.PrefRelay: "false", plex.PrefPublished: "false", plex.PrefAccessURLs: "https://plex.example.com:443",
-	plex.PrefWithoutAuth: "", plex.PrefSecure: "1",
+	plex.PrefWithoutAuth: "", plex.PrefSecure: "1", plex.PrefLAN: "",
 }
 
 // well are facts with which nothing is wrong: two clones, or two servers of
@@ -140,6 +140,17 @@ var diagnoses = map[string]struct {
 	"address not known": {false, func(_ *facts, s *serverFacts) {
 		s.prefs[plex.PrefWithoutAuth], s.greeting.Local = "0.0.0.0/0", netip.Addr{}
 	}, "", nil},
+	"Caddy not at home": {false, prefer(plex.PrefLAN, "192.168.1.0/24, 10.0.1.0/255.255.255.0"), "warning plex1 lan_without_caddy", []string{"10.0.0.5", "may"}},
+	"Caddy at home":     {false, prefer(plex.PrefLAN, "192.168.1.0/24,10.0.0.0/255.255.255.0"), "", nil},
+	"whether at home not known": {false, func(_ *facts, s *serverFacts) {
+		s.prefs[plex.PrefLAN], s.greeting.Local = "192.168.1.0/24", netip.Addr{}
+	}, "", nil},
+	"Caddy by IPv6": {false, func(_ *facts, s *serverFacts) { s.greeting.Local = netip.MustParseAddr("fd00::5") },
+		"warning plex1 forwarded_ignored", []string{"from fd00::5,", "may"}},
+	"Caddy by IPv6, not read": {false, func(_ *facts, s *serverFacts) { s.greeting.Local, s.token = netip.MustParseAddr("::1"), false },
+		"warning plex1 forwarded_ignored, warning plex1 token_missing", nil},
+	"Caddy by the internet":  {false, func(_ *facts, s *serverFacts) { s.greeting.Local = netip.MustParseAddr("203.0.113.7") }, "warning plex1 forwarded_ignored", nil},
+	"Caddy by mapped IPv4":   {false, func(_ *facts, s *serverFacts) { s.greeting.Local = netip.MustParseAddr("::ffff:192.168.1.5") }, "", nil},
 	"TLS required":           {false, prefer(plex.PrefSecure, "0"), "warning plex1 secure_required", []string{"may"}},
 	"TLS required and given": {false, func(_ *facts, s *serverFacts) { s.prefs[plex.PrefSecure], s.https = "0", true }, "", nil},
 	"TLS disabled":           {false, prefer(plex.PrefSecure, "2"), "", nil},

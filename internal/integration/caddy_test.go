@@ -5,9 +5,11 @@ package integration
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -102,14 +104,22 @@ func (b *balancer) server(name string) cluster.ServerView {
 	panic("unreachable")
 }
 
+// freeAddr returns an address that is free on all of the machine's, as Caddy
+// listens on all of them, and that no connection is given for its own end before
+// Caddy does: those are higher.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := strconv.Itoa(15000 + rand.IntN(15000))
+		ln, err := net.Listen("tcp", ":"+port)
+		if err != nil {
+			continue
+		}
+		_ = ln.Close()
+		return net.JoinHostPort("127.0.0.1", port)
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal("no port is free")
+	panic("unreachable")
 }
 
 // stand starts stand-ins called plex1, plex2, …; edit may change how each is.

@@ -97,6 +97,8 @@ func TestDoctor(t *testing.T) {
 		"no access URL":             {"", pref("customConnections", ""), "", "warning plex1 access_url_missing"},
 		"Caddy needs no token":      {"", pref("allowedNetworks", "10.0.0.0/8,127.0.0.0/255.0.0.0"), "", "error plex1 allowed_without_auth"},
 		"others need no token":      {"", pref("allowedNetworks", "10.0.0.0/8"), "", ""},
+		"Caddy is not at home":      {"", pref("LanNetworksBandwidth", "10.0.0.0/8"), "", "warning plex1 lan_without_caddy"},
+		"Caddy is at home":          {"", pref("LanNetworksBandwidth", "10.0.0.0/8,127.0.0.0/8"), "", ""},
 		"TLS required":              {"", pref("secureConnections", 0), "", "warning plex1 secure_required"},
 		"clock":                     {"", func(s *plextest.Server) { s.SetClock(-2 * time.Minute) }, "", "warning plex1 clock_skew"},
 		"clock and nothing else":    {"", func(s *plextest.Server) { s.SetClock(time.Hour); s.SetMaintenance(true) }, "", "warning plex1 clock_skew, warning plex1 maintenance"},

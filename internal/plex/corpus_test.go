@@ -246,7 +246,7 @@ func testRecordedPreferences(t *testing.T, doc []byte) {
 	}
 	want := Preferences{
 		PrefHardware: "false", PrefEncoders: "true", PrefRemuxOnly: "false", PrefTranscodes: "4", PrefRelay: "true",
-		PrefPublished: "true", PrefAccessURLs: "https://example.com", PrefWithoutAuth: "", PrefSecure: "1",
+		PrefPublished: "true", PrefAccessURLs: "https://example.com", PrefWithoutAuth: "", PrefSecure: "1", PrefLAN: "",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("read\n%v, want\n%v", got, want)

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// InNetworks reports whether an address is in a list as the preference
-// PrefWithoutAuth holds it: addresses, networks such as 192.168.1.0/24, and
+// InNetworks reports whether an address is in a list as the preferences
+// PrefWithoutAuth and PrefLAN hold it: addresses, networks such as 192.168.1.0/24, and
 // networks with a netmask such as 192.168.1.0/255.255.255.0, separated by
 // commas. What is none of these is passed over.
 func InNetworks(list string, addr netip.Addr) bool {

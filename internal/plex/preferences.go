@@ -19,13 +19,14 @@ const (
 	PrefAccessURLs  = "customConnections"            // custom server access URLs
 	PrefWithoutAuth = "allowedNetworks"              // addresses and networks that need no token
 	PrefSecure      = "secureConnections"            // 0 required, 1 preferred
+	PrefLAN         = "LanNetworksBandwidth"         // networks that are local; none is those of the server
 )
 
 // preferenceNames are all of them. Others hold tokens and the like, and are
 // not kept.
 var preferenceNames = []string{
 	PrefHardware, PrefEncoders, PrefRemuxOnly, PrefTranscodes, PrefRelay,
-	PrefPublished, PrefAccessURLs, PrefWithoutAuth, PrefSecure,
+	PrefPublished, PrefAccessURLs, PrefWithoutAuth, PrefSecure, PrefLAN,
 }
 
 // SecureRequired is the value of PrefSecure with which a server wants TLS.
@@ -92,7 +93,7 @@ func (p Preferences) Unknown() (names []string) {
 		switch name {
 		case PrefTranscodes, PrefSecure:
 			_, known = p.Number(name)
-		case PrefAccessURLs, PrefWithoutAuth:
+		case PrefAccessURLs, PrefWithoutAuth, PrefLAN:
 			_, known = p.Text(name)
 		default:
 			_, known = p.Flag(name)

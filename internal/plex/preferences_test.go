@@ -82,7 +82,7 @@ func TestPreferenceForms(t *testing.T) {
 		t.Error("a missing text is known")
 	}
 	few := Preferences{PrefHardware: "1", PrefEncoders: "?", PrefRemuxOnly: "0", PrefTranscodes: "", PrefRelay: "0", PrefPublished: "0", PrefAccessURLs: "", PrefSecure: "x"}
-	if got, want := few.Unknown(), []string{PrefEncoders, PrefTranscodes, PrefWithoutAuth, PrefSecure}; !reflect.DeepEqual(got, want) {
+	if got, want := few.Unknown(), []string{PrefEncoders, PrefTranscodes, PrefWithoutAuth, PrefSecure, PrefLAN}; !reflect.DeepEqual(got, want) {
 		t.Errorf("not known are %v, want %v", got, want)
 	}
 }

@@ -194,9 +194,13 @@ func line(text, something string) string {
 	return ""
 }
 
+// patience is how long a handshake may take. A machine that has other things to
+// do is no fault of Caddy's.
+const patience = 10 * time.Second
+
 // greet shakes hands over TLS for a name and returns the certificate.
 func (h *house) greet(host string, roots *x509.CertPool) (*x509.Certificate, error) {
-	d := &tls.Dialer{NetDialer: &net.Dialer{Timeout: 2 * time.Second}, Config: &tls.Config{ServerName: host, RootCAs: roots}}
+	d := &tls.Dialer{NetDialer: &net.Dialer{Timeout: patience}, Config: &tls.Config{ServerName: host, RootCAs: roots}}
 	c, err := d.Dial("tcp", h.address())
 	if err != nil {
 		return nil, err

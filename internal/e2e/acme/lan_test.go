@@ -43,7 +43,7 @@ func TestLAN(t *testing.T) {
 			}
 			a := h.invite(roots, hosts...)
 			a.play(3 * time.Second)
-			a.content(5, ownServer)
+			a.content(2, ownServer)
 			if updates := h.in.DuckDNS.Updates(); len(updates) > 0 {
 				t.Errorf("DuckDNS was told: %v", updates)
 			}

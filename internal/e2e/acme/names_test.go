@@ -107,7 +107,7 @@ func TestOpenPorts(t *testing.T) {
 			}
 			a := h.invite(h.in.Roots, hosts...)
 			a.play(3 * time.Second)
-			a.content(5, ownServer)
+			a.content(2, ownServer)
 		})
 	}
 }

@@ -99,7 +99,7 @@ func (h *house) watchHandshakes(hosts []string) func() (serials map[string]bool,
 
 // greetQUIC is greet over QUIC.
 func (h *house) greetQUIC(host string, roots *x509.CertPool) (*x509.Certificate, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c, err := quic.DialAddr(ctx, h.address(), &tls.Config{ServerName: host, RootCAs: roots, NextProtos: []string{"h3"}}, nil)
 	if err != nil {

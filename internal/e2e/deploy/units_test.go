@@ -1,6 +1,8 @@
 package deploy
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/user"
@@ -29,6 +31,7 @@ func host(t *testing.T) string {
 	units := "/etc/systemd/system/"
 	put(read(t, "systemd", "caddy.service"), units+"caddy.service", 0o644)
 	put(read(t, "keepalived", "caddy.service.d", "keepalived.conf"), units+"caddy.service.d/keepalived.conf", 0o644)
+	put(read(t, "..", "duckdns", "caddy.service.d", "duckdns.conf"), units+"caddy.service.d/duckdns.conf", 0o644)
 	put(read(t, "systemd", "node", "plexlb-node.service"), units+"plexlb-node.service", 0o644)
 	put(read(t, "systemd", "node", "plexmediaserver.service.d", "plexlb.conf"), units+"plexmediaserver.service.d/plexlb.conf", 0o644)
 	// Of the package of PMS this much matters here.
@@ -94,6 +97,13 @@ func TestUnitsFitTheCaddyfiles(t *testing.T) {
 			t.Errorf("%s: the token is not the credential %s", deployment, name)
 		}
 	}
+	// With the drop-in the reload finds the socket as well, and no credential is
+	// needed.
+	dropIn := unit + read(t, "..", "duckdns", "caddy.service.d", "duckdns.conf")
+	if admin := setting(t, dropIn, "Environment"); admin != "CADDY_ADMIN=unix//run/caddy/admin.sock|0660" ||
+		setting(t, dropIn, "LoadCredential") != "" || setting(t, dropIn, "EnvironmentFile") != "/etc/caddy/duckdns.env" {
+		t.Errorf("duckdns: the unit does not fit its Caddyfiles: %s", admin)
+	}
 	if strings.Contains(unit, "--environ") {
 		t.Error("the environment is printed to the journal")
 	}
@@ -156,6 +166,38 @@ func TestScripts(t *testing.T) {
 		}
 		if out, err := exec.Command("sh", "-n", path).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", script, err, out)
+		}
+	}
+}
+
+// A node drains what runs, and nothing that has crashed: systemd stops the unit
+// of the node before it starts PMS again, which would wait for the drain.
+func TestNodeDrainsWhatRuns(t *testing.T) {
+	tool(t, "curl")
+	pms := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable) // as in maintenance
+	}))
+	defer pms.Close()
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	dir := t.TempDir()
+	called := filepath.Join(dir, "called")
+	ssh := "#!/bin/sh\nfor word; do :; done\necho \"$word\" >>" + called + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "ssh"), []byte(ssh), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for what, tc := range map[string]struct{ url, want string }{
+		"a PMS that runs":    {pms.URL, "drain\ndrain\n"},
+		"a PMS that is gone": {gone.URL, ""},
+	} {
+		_ = os.Remove(called)
+		node := exec.Command(filepath.Join(examples, "systemd", "node", "plexlb-node"), "drain")
+		node.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "BALANCERS=lb1 lb2", "PMS="+tc.url)
+		if out, err := node.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", what, err, out)
+		}
+		if got, _ := os.ReadFile(called); string(got) != tc.want {
+			t.Errorf("%s: the balancers were told %q, want %q", what, got, tc.want)
 		}
 	}
 }

@@ -7,12 +7,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -71,12 +73,7 @@ func build(t *testing.T, n int, block, more string, titles ...string) *house {
 		h.Plex = append(h.Plex, s)
 		fmt.Fprintf(&servers, "server plex%d %s\n", i+1, s.Addr())
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.URL = "http://" + ln.Addr().String()
-	ln.Close()
+	h.URL = "http://" + freeAddr(t)
 
 	dir := t.TempDir()
 	config := filepath.Join(dir, "Caddyfile")
@@ -111,6 +108,24 @@ func build(t *testing.T, n int, block, more string, titles ...string) *house {
 			t.Fatalf("Caddy does not answer: %v\n%s", err, log.String())
 		}
 	}
+}
+
+// freeAddr returns an address that is free on all of the machine's, as Caddy
+// listens on all of them, and that no connection is given for its own end before
+// Caddy does: those are higher.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		port := strconv.Itoa(15000 + rand.IntN(15000))
+		ln, err := net.Listen("tcp", ":"+port)
+		if err != nil {
+			continue
+		}
+		_ = ln.Close()
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	t.Fatal("no port is free")
+	panic("unreachable")
 }
 
 // output is what Caddy writes.
