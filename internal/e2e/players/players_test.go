@@ -1,0 +1,175 @@
+package players
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// viewer watches the film in some player.
+type viewer interface {
+	name() string
+	begin()         // a new period
+	report() period // what has been seen in this one
+	picture(name string)
+}
+
+// event is something that happens while people watch.
+type event struct {
+	letter string // of the list that it is from
+	happen func(h *house)
+	moves  bool          // the film goes on from another server
+	stall  time.Duration // as long as a viewer may see the picture stand still
+	native bool          // ffmpeg watches as well
+}
+
+// What viewers bear: nothing that they would call a stall. The machine that
+// tests run on may be busy.
+const smooth = 2 * time.Second
+
+// startup is how long the first picture may take.
+const startup = 6 * time.Second
+
+// missed is how much of the film may be left out at once.
+const missed = 500 * time.Millisecond
+
+func TestPlayersGoOn(t *testing.T) {
+	for name, e := range map[string]event{
+		"nothing happens": {letter: "a", stall: smooth, native: true, happen: func(*house) {}},
+		"its server is killed": {letter: "b", moves: true, stall: smooth, native: true, happen: func(h *house) {
+			h.Plex[1].Close()
+		}},
+		"its server hangs": {letter: "c", moves: true, stall: smooth, native: true, happen: func(h *house) {
+			h.Plex[1].Hang(true)
+		}},
+		"its server is restarted": {letter: "d", stall: smooth, native: true, happen: func(h *house) {
+			h.Plex[1].Restart()
+		}},
+		"its server is drained": {letter: "e", moves: true, stall: smooth, native: true, happen: func(h *house) {
+			h.tell("/plexlb/servers/plex2/drain", "application/json", `{"move":true}`)
+		}},
+		"Caddy is reloaded": {letter: "f", stall: smooth, native: true, happen: func(h *house) {
+			h.tell("/load", "text/caddyfile", h.config)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, usual, usual, usual)
+			viewers := []viewer{h.play(t, "hls.js"), h.play(t, "dash.js")}
+			if e.native {
+				viewers = append(viewers, h.playNative(t))
+			}
+			h.settle(t, viewers)
+			for _, v := range viewers {
+				v.picture("before")
+				v.begin()
+			}
+			at := time.Now()
+			e.happen(h)
+			// Until what was fetched before has been seen, and some more.
+			time.Sleep(buffer + 15*time.Second - time.Since(at))
+			for _, v := range viewers {
+				v.picture("after")
+				note(e.letter, name, v, v.report())
+				check(t, v, e)
+			}
+			if e.letter == "d" {
+				for _, j := range h.Plex[1].Jobs() {
+					if j.Started.Before(at) {
+						t.Errorf("%s was not begun again", j.TSID)
+					}
+				}
+			}
+		})
+	}
+}
+
+// settle waits until all viewers have seen the film begin at plex2, and have
+// fetched ahead.
+func (h *house) settle(t *testing.T, viewers []viewer) {
+	t.Helper()
+	for _, v := range viewers {
+		for end := time.Now().Add(30 * time.Second); v.report().Frame < 4*frameRate; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				v.picture("late")
+				t.Fatalf("%s does not play: %+v", v.name(), v.report())
+			}
+		}
+		r := v.report()
+		if r.Startup > float64(startup.Milliseconds()) {
+			t.Errorf("%s: the first picture came after %.0f ms", v.name(), r.Startup)
+		}
+		if !slices.Equal(r.Servers, []int{2}) {
+			t.Errorf("%s: the film begins at plex%v", v.name(), r.Servers)
+		}
+	}
+}
+
+// check makes sure that a viewer has seen nothing but the film.
+func check(t *testing.T, v viewer, e event) {
+	t.Helper()
+	r := v.report()
+	if len(r.Fatal) > 0 {
+		t.Errorf("%s has given up: %v", v.name(), r.Fatal)
+	}
+	if r.Longest > float64(e.stall.Milliseconds()) {
+		t.Errorf("%s: the picture stood still for %.0f ms, want at most %v", v.name(), r.Longest, e.stall)
+	}
+	if len(r.Back) > 0 {
+		t.Errorf("%s: the clock in the picture jumped back: %v", v.name(), r.Back)
+	}
+	if r.Missed > float64(missed.Milliseconds()) {
+		t.Errorf("%s: %.0f ms of the film were left out", v.name(), r.Missed)
+	}
+	if r.Off > 0.25 {
+		t.Errorf("%s: the picture is %.2f s off the player's clock", v.name(), r.Off)
+	}
+	if r.Unreadable*50 > r.Frames {
+		t.Errorf("%s: %d of %d pictures are broken", v.name(), r.Unreadable, r.Frames)
+	}
+	switch {
+	case e.moves && (r.Server == 2 || len(r.Servers) != 2):
+		t.Errorf("%s: the film comes from plex%v, want another server than plex2 in the end", v.name(), r.Servers)
+	case !e.moves && !slices.Equal(r.Servers, []int{2}):
+		t.Errorf("%s: the film comes from plex%v, want plex2 only", v.name(), r.Servers)
+	}
+	if t.Failed() {
+		t.Logf("%s: %+v", v.name(), r)
+	}
+}
+
+// measured are the rows of the table of what viewers have seen.
+var measured struct {
+	mu   sync.Mutex
+	rows []string
+}
+
+// note adds a row to the table.
+func note(letter, what string, v viewer, r period) {
+	names := make([]string, len(r.Servers))
+	for i, n := range r.Servers {
+		names[i] = fmt.Sprintf("plex%d", n)
+	}
+	measured.mu.Lock()
+	defer measured.mu.Unlock()
+	measured.rows = append(measured.rows, fmt.Sprintf("| %s | %s | %s | %.0f ms | %.0f ms | %d | %.0f ms | %d | %d | %s |\n", letter, what, v.name(),
+		r.Startup, r.Longest, r.Stalls, r.Missed, len(r.Back), len(r.Errors)+len(r.Fatal), strings.Join(names, " → ")))
+}
+
+// publish writes the table beside the Caddy that was measured.
+func publish() error {
+	if len(measured.rows) == 0 {
+		return nil
+	}
+	slices.SortFunc(measured.rows, cmp.Compare)
+	text := "|   | while | player | first picture | longest stand-still | over 0.5 s | film left out | jumps back | errors | server |\n" +
+		"|---|---|---|--:|--:|--:|--:|--:|--:|---|\n" + strings.Join(measured.rows, "")
+	fmt.Print(text)
+	return os.WriteFile(filepath.Join(players, "measured.md"), []byte(text), 0o666)
+}
