@@ -116,7 +116,7 @@ func (h *house) play(t *testing.T, library string) *tab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.run(chromedp.Evaluate(fmt.Sprintf("void play(%q, %s)", library, settings), nil))
+	p.do(fmt.Sprintf("play(%q, %s)", library, settings))
 	t.Cleanup(func() {
 		if t.Failed() {
 			p.picture("failed")
@@ -145,7 +145,13 @@ func (p *tab) run(actions ...chromedp.Action) {
 
 func (p *tab) name() string { return p.library }
 
-func (p *tab) begin() { p.run(chromedp.Evaluate("begin()", nil)) }
+func (p *tab) begin() { p.do("begin()") }
+
+// do has the page do something.
+func (p *tab) do(what string) {
+	p.t.Helper()
+	p.run(chromedp.Evaluate("void "+what, nil))
+}
 
 func (p *tab) report() (v period) {
 	p.t.Helper()

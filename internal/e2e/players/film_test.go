@@ -124,7 +124,7 @@ func encode(ctx context.Context, server int, e encoder) (*film, error) {
 	}
 	args = []string{"-i", "film.mp4", "-c", "copy"}
 	if e.clock > 0 {
-		args = append(args, "-video_track_timescale", fmt.Sprint(e.clock))
+		args = append(args, "-format_options", fmt.Sprintf("video_track_timescale=%d", e.clock))
 	}
 	for rep, stream := range []string{"0:v", "0:a"} {
 		if err := ffmpeg(ctx, dir, append(args, "-map", stream, "-f", "dash", "-seg_duration", "1", "-use_timeline", "0", "-use_template", "1",

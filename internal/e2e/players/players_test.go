@@ -90,23 +90,111 @@ func TestPlayersGoOn(t *testing.T) {
 	}
 }
 
+// Who drags the slider while the film is being carried to another server sees
+// the new place, and not the old one again.
+func TestPlayersSeekDuringAResume(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, usual, usual, usual)
+	tabs := []*tab{h.play(t, "hls.js"), h.play(t, "dash.js")}
+	h.settle(t, viewers(tabs))
+	for _, p := range tabs {
+		p.begin()
+	}
+	slow := func(d time.Duration) {
+		h.Plex[0].SetDelay(d)
+		h.Plex[2].SetDelay(d)
+	}
+	// A decision and a start take a second each, and less than what would be
+	// taken for a server that is down.
+	slow(time.Second)
+	h.Plex[1].Close()
+	time.Sleep(1500 * time.Millisecond)
+	const to = 120 // seconds
+	for _, p := range tabs {
+		p.do(fmt.Sprintf("seek(%d)", to))
+	}
+	for _, i := range []int{0, 2} {
+		for _, j := range h.Plex[i].Jobs() {
+			if j.Segments > 0 {
+				t.Errorf("%s has been carried to plex%d already", j.TSID, i+1)
+			}
+		}
+	}
+	for _, p := range tabs {
+		await(t, p, "the new place", 20*time.Second, func(r period) bool { return r.Frame >= to*frameRate })
+	}
+	slow(0)
+	time.Sleep(15 * time.Second)
+	for _, p := range tabs {
+		r := p.report()
+		note("g", "seeking during a resume", p, r)
+		check(t, p, event{moves: true, stall: 8 * time.Second})
+		if r.Frame < (to+10)*frameRate {
+			t.Errorf("%s has come to second %d only", p.name(), r.Frame/frameRate)
+		}
+	}
+}
+
+// Who comes back from a pause that was longer than the server has patience for
+// sees the film go on.
+func TestPlayersPauseForLong(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, usual, usual, usual)
+	tabs := []*tab{h.play(t, "hls.js"), h.play(t, "dash.js")}
+	h.settle(t, viewers(tabs))
+	for _, p := range tabs {
+		p.do("pause()")
+	}
+	for end := time.Now().Add(3 * reap); len(h.Plex[1].Jobs()) > 0; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the transcodes live on: %+v", h.Plex[1].Jobs())
+		}
+	}
+	for _, p := range tabs {
+		p.begin()
+		p.do("go()")
+	}
+	time.Sleep(buffer + 8*time.Second)
+	for _, p := range tabs {
+		note("h", "pausing for long", p, p.report())
+		check(t, p, event{stall: smooth})
+	}
+	if n := len(h.Plex[1].Jobs()); n != len(tabs) {
+		t.Errorf("%d transcodes were begun again, want %d", n, len(tabs))
+	}
+}
+
+func viewers(tabs []*tab) []viewer {
+	list := make([]viewer, len(tabs))
+	for i, p := range tabs {
+		list[i] = p
+	}
+	return list
+}
+
 // settle waits until all viewers have seen the film begin at plex2, and have
 // fetched ahead.
 func (h *house) settle(t *testing.T, viewers []viewer) {
 	t.Helper()
 	for _, v := range viewers {
-		for end := time.Now().Add(30 * time.Second); v.report().Frame < 4*frameRate; time.Sleep(50 * time.Millisecond) {
-			if time.Now().After(end) {
-				v.picture("late")
-				t.Fatalf("%s does not play: %+v", v.name(), v.report())
-			}
-		}
+		await(t, v, "the film", 30*time.Second, func(r period) bool { return r.Frame >= 4*frameRate })
 		r := v.report()
 		if r.Startup > float64(startup.Milliseconds()) {
 			t.Errorf("%s: the first picture came after %.0f ms", v.name(), r.Startup)
 		}
 		if !slices.Equal(r.Servers, []int{2}) {
 			t.Errorf("%s: the film begins at plex%v", v.name(), r.Servers)
+		}
+	}
+}
+
+// await waits for what a viewer should see.
+func await(t *testing.T, v viewer, what string, within time.Duration, seen func(period) bool) {
+	t.Helper()
+	for end := time.Now().Add(within); !seen(v.report()); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			v.picture("late")
+			t.Fatalf("%s does not show %s: %+v", v.name(), what, v.report())
 		}
 	}
 }

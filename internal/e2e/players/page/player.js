@@ -18,7 +18,7 @@ let startup = 0;
 // The last picture.
 let last = { at: 0, frame: -1, server: 0 };
 let idle = true;
-let sought = false;
+let sought = null; // the second that was jumped to and is not shown yet
 let player = "";
 let ids = {};
 let mse = null; // of the library
@@ -73,8 +73,8 @@ function shown(_, about) {
 		return;
 	}
 	// What was left out of the film: more than went by.
-	if (last.frame >= 0 && !sought) period.missed = Math.max(period.missed, (seen.frame - last.frame) / frameRate * 1000 - gap);
-	sought = false;
+	if (sought !== null && seen.frame >= (sought - 2) * frameRate) sought = null; // from the key frame before
+	else if (last.frame >= 0) period.missed = Math.max(period.missed, (seen.frame - last.frame) / frameRate * 1000 - gap);
 	if (seen.frame < last.frame) period.back.push([last.frame, seen.frame]);
 	period.off = Math.max(period.off, Math.abs(about.mediaTime - seen.frame / frameRate));
 	if (!period.servers.includes(seen.server)) period.servers.push(seen.server);
@@ -168,7 +168,7 @@ function go() {
 
 // seek goes to a second of the film.
 function seek(to) {
-	sought = true;
+	sought = to;
 	last.at = performance.now();
 	video.currentTime = to;
 }
