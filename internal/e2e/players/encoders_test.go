@@ -24,8 +24,8 @@ func TestPlayersGoOnWithAnotherEncoder(t *testing.T) {
 			other := usual
 			change(&other)
 			h := newHouse(t, other, usual)
-			tabs := []*tab{h.play(t, "hls.js"), h.play(t, "dash.js")}
-			h.settle(t, viewers(tabs))
+			tabs := h.playInBrowser(t)
+			h.settle(t, viewers(tabs)...)
 			for _, p := range tabs {
 				p.picture("before")
 				p.begin()

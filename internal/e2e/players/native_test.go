@@ -37,6 +37,8 @@ const row = 240
 // playNative begins the film in ffmpeg.
 func (h *house) playNative(t *testing.T) *native {
 	t.Helper()
+	starting.Lock()
+	defer starting.Unlock()
 	p := &native{begun: time.Now()}
 	p.begin()
 	q := url.Values{
@@ -84,6 +86,7 @@ func (h *house) playNative(t *testing.T) *native {
 		wg.Wait()
 		_ = cmd.Wait()
 	})
+	await(t, p, "the first picture", 30*time.Second, began)
 	return p
 }
 
