@@ -109,23 +109,14 @@ func folderOfHeader(path string) string {
 	return ""
 }
 
-// headersOf returns what is known of a transcode's headers, nil if nothing can
-// be, and the resumption since which it is where it is, 0 if there was none.
-func (a *App) headersOf(transcode string) (*headers, uint64) {
-	start, resumption := a.state.ledger.StartOf(transcode)
-	if rec, ok := start.(*recording); ok {
-		return rec.headers, resumption
-	}
-	return nil, 0
-}
-
 // noteHeader remembers the header that the player was just given.
 func (l *Lease) noteHeader() {
 	if l.status != http.StatusOK || l.given.Len() > maxHeader {
 		return
 	}
-	if hs, _ := l.app.headersOf(l.query.Transcode); hs != nil {
-		hs.give(folderOfHeader(l.path), sha256.Sum256(l.given.Bytes()))
+	start, _, _ := l.app.state.ledger.StartOf(l.query.Transcode)
+	if rec, ok := start.(*recording); ok {
+		rec.headers.give(folderOfHeader(l.path), sha256.Sum256(l.given.Bytes()))
 	}
 }
 
@@ -140,28 +131,30 @@ func (h *Handler) prepend(l *Lease, r *http.Request, next caddyhttp.Handler) {
 	if folder == "" {
 		return
 	}
-	hs, resumption := l.app.headersOf(l.query.Transcode)
-	if hs == nil || resumption == 0 {
+	start, at, resumption := l.app.state.ledger.StartOf(l.query.Transcode)
+	rec, ok := start.(*recording)
+	if !ok || resumption == 0 {
 		return
 	}
-	front, known := hs.front(folder, resumption)
+	l.hold.Server = at // it may have been carried since it was looked up
+	front, known := rec.headers.front(folder, resumption)
 	if !known {
 		body := h.fetchHeader(l, r, next, path)
 		if body == nil {
 			return // the segment is tried without, and the next one with it
 		}
-		front = hs.compare(folder, resumption, body)
+		front = rec.headers.compare(folder, resumption, body)
 		if front != nil {
 			if c := h.logger.Check(zapcore.DebugLevel, "segments come from another encoder and get its header in front"); c != nil {
 				c.Write(zap.String("session", l.query.Transcode), zap.Int("bytes", len(front)))
 			}
 		}
 	}
-	l.front, l.frontOf = front, l.app.state.ledger.FindSegment(l.query.Transcode)
+	l.front, l.frontOf = front, at
 }
 
-// fetchHeader asks the server that the playback is on for the header of the
-// segment's representation; nil if it cannot be had.
+// fetchHeader asks the server that the segment will come from for the header of
+// its representation; nil if that cannot be had.
 func (h *Handler) fetchHeader(l *Lease, r *http.Request, next caddyhttp.Handler, path string) (body []byte) {
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
@@ -188,7 +181,7 @@ func (h *Handler) fetchHeader(l *Lease, r *http.Request, next caddyhttp.Handler,
 	}()
 	sub.ctx, sub.path, sub.probing = ctx, path, true
 	sub.beginSegment(l.query.Transcode)
-	if err := sub.attempt(ask, next); err != nil || sub.interrupted || sub.takenBack || sub.status != http.StatusOK ||
+	if err := sub.attempt(ask, next); err != nil || sub.server != l.hold.Server || sub.interrupted || sub.takenBack || sub.status != http.StatusOK ||
 		sub.Header().Get("Content-Encoding") != "" || sub.body.Len() == 0 || sub.body.Len() > maxHeader {
 		return nil
 	}

@@ -157,16 +157,16 @@ func (l *Ledger) ServerOf(p *Playback) (s *Server, goesOn bool) {
 }
 
 // StartOf returns what the playback was started with that has a transcode, nil
-// if that is not known, and which of all resumptions was its last, 0 if it was
-// never resumed.
-func (l *Ledger) StartOf(transcode string) (start Request, resumption uint64) {
+// if that is not known; where it is now; and which of all resumptions has
+// brought it there, 0 if none has.
+func (l *Ledger) StartOf(transcode string) (start Request, at *Server, resumption uint64) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	p := l.transcodes.get(transcode)
 	if p == nil || p.kept == nil {
-		return nil, 0
+		return nil, nil, 0
 	}
-	return p.kept.start, p.resumed
+	return p.kept.start, p.server, p.resumed
 }
 
 // Resumptions counts the playbacks that were resumed, for ResumedSince.
