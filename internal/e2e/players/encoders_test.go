@@ -24,18 +24,18 @@ func TestPlayersGoOnWithAnotherEncoder(t *testing.T) {
 			other := usual
 			change(&other)
 			h := newHouse(t, other, usual)
-			tabs := h.playInBrowser(t)
-			h.settle(t, viewers(tabs)...)
-			for _, p := range tabs {
-				p.picture("before")
-				p.begin()
+			all := append(viewers(h.playInBrowser(t)), h.playNative(t))
+			h.settle(t, all...)
+			for _, v := range all {
+				v.picture("before")
+				v.begin()
 			}
 			h.Plex[1].Close()
 			time.Sleep(buffer + 15*time.Second)
-			for _, p := range tabs {
-				p.picture("after")
-				note("i", "its server is killed, the next encoder is "+name, p, p.report())
-				check(t, p, event{moves: true, stall: smooth})
+			for _, v := range all {
+				v.picture("after")
+				note("i", "its server is killed, the next encoder is "+name, v, v.report())
+				check(t, v, event{moves: true, stall: smooth})
 			}
 		})
 	}
