@@ -56,7 +56,14 @@ func (l *Lease) WriteHeader(status int) {
 	if l.query.Begins && status < 400 {
 		l.accepted()
 	}
+	if !l.fronted() {
+		l.ResponseWriter.WriteHeader(status)
+		return
+	}
 	l.ResponseWriter.WriteHeader(status)
+	if _, err := l.ResponseWriter.Write(l.front); err != nil {
+		l.clientGone = true
+	}
 }
 
 // longestPause is how long a client may pause.
@@ -128,6 +135,9 @@ func (l *Lease) Write(p []byte) (int, error) {
 	if err != nil {
 		l.clientGone = true
 	}
+	if l.given != nil && l.given.Len() <= maxHeader {
+		l.given.Write(p[:n])
+	}
 	return n, err
 }
 
@@ -136,7 +146,7 @@ func (l *Lease) ReadFrom(r io.Reader) (int64, error) {
 	if l.status == 0 {
 		l.WriteHeader(http.StatusOK)
 	}
-	if l.held {
+	if l.held || l.given != nil {
 		return io.Copy(struct{ io.Writer }{l}, r)
 	}
 	return l.ResponseWriterWrapper.ReadFrom(r)

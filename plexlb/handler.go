@@ -1,6 +1,7 @@
 package plexlb
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -171,6 +172,9 @@ func (h *Handler) serveSegment(w http.ResponseWriter, r *http.Request, next cadd
 	defer l.endSegment()
 	l.ctx, l.path = r.Context(), r.URL.Path
 	l.beginSegment(id)
+	if folderOfHeader(l.path) != "" {
+		l.given = new(bytes.Buffer)
+	}
 	l.labels = describe(r, l)
 	if l.hold.Server == nil {
 		if err := h.app.seek(r.Context(), id); err != nil {
@@ -180,6 +184,9 @@ func (h *Handler) serveSegment(w http.ResponseWriter, r *http.Request, next cadd
 	err := h.send(l, r, next)
 	if err == nil && l.held {
 		err = l.release()
+	}
+	if err == nil && l.given != nil {
+		l.noteHeader()
 	}
 	h.report(l, err)
 	if err != nil {

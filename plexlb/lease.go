@@ -1,6 +1,7 @@
 package plexlb
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/http"
@@ -52,6 +53,9 @@ type Lease struct {
 
 	wait       wait
 	path       string              // of a segment
+	front      []byte              // what a segment gets in front
+	frontOf    *cluster.Server     // if it comes from there
+	given      *bytes.Buffer       // a header as the client gets it, else nil
 	before     []field             // the header before any answer
 	resumption *cluster.Resumption // of which the request is a part
 	recording  *recording          // of a decision or start
@@ -174,6 +178,7 @@ func (l *Lease) endSegment() {
 	l.request.Kind, l.segment, l.status, l.failed = 0, false, 0, false
 	l.interrupted, l.takenBack, l.clientGone, l.attempts = false, false, false, 0
 	l.ctx, l.restore, l.path = nil, nil, ""
+	l.front, l.frontOf, l.given = nil, nil, nil
 	leases.Put(l)
 }
 

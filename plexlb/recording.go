@@ -21,6 +21,7 @@ type recording struct {
 	host, remote         string
 	secure               bool
 	site                 string
+	headers              *headers // that its player was given
 }
 
 // maxRecording bounds one recording, in bytes. Clients' queries have two or
@@ -29,7 +30,7 @@ const maxRecording = 8 << 10
 
 // Size returns about how much memory the recording takes, in bytes.
 func (rec *recording) Size() int {
-	n := 200 + len(rec.path) + len(rec.rawPath) + len(rec.query) + len(rec.host) + len(rec.remote)
+	n := 300 + len(rec.path) + len(rec.rawPath) + len(rec.query) + len(rec.host) + len(rec.remote)
 	for name, values := range rec.header {
 		n += 50 + len(name)
 		for _, v := range values {
@@ -47,7 +48,7 @@ func record(r *http.Request, site string) *recording {
 	rec := &recording{
 		path: strings.Clone(r.URL.Path), rawPath: strings.Clone(r.URL.RawPath), query: strings.Clone(r.URL.RawQuery),
 		host: strings.Clone(r.Host), remote: r.RemoteAddr, secure: r.TLS != nil, site: site,
-		header: make(http.Header),
+		header: make(http.Header), headers: new(headers),
 	}
 	for name, values := range r.Header {
 		if !recorded(name) {

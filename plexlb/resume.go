@@ -440,7 +440,7 @@ func (j *journey) next(l *Lease, err error) error {
 // send sends a request on, and again when what kept it from being answered has
 // been healed.
 func (h *Handler) send(l *Lease, r *http.Request, next caddyhttp.Handler) error {
-	err := l.attempt(r, next)
+	err := h.attempt(l, r, next)
 	var late <-chan time.Time
 	for round := 0; l.troubled(err) && r.Context().Err() == nil; round++ {
 		if round == maxRounds {
@@ -455,9 +455,18 @@ func (h *Handler) send(l *Lease, r *http.Request, next caddyhttp.Handler) error 
 			return h.giveUp(l, e)
 		}
 		l.startOver()
-		err = l.attempt(r, next)
+		err = h.attempt(l, r, next)
 	}
 	return err
+}
+
+// attempt sends the request on once; a segment with what its player needs to
+// decode it.
+func (h *Handler) attempt(l *Lease, r *http.Request, next caddyhttp.Handler) error {
+	if l.segment {
+		h.prepend(l, r, next)
+	}
+	return l.attempt(r, next)
 }
 
 // troubled reports whether the request got no answer, or one that says that its

@@ -156,6 +156,19 @@ func (l *Ledger) ServerOf(p *Playback) (s *Server, goesOn bool) {
 	return p.server, !p.gone && p.endedAt == 0
 }
 
+// StartOf returns what the playback was started with that has a transcode, nil
+// if that is not known; where it is now; and which of all resumptions has
+// brought it there, 0 if none has.
+func (l *Ledger) StartOf(transcode string) (start Request, at *Server, resumption uint64) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	p := l.transcodes.get(transcode)
+	if p == nil || p.kept == nil {
+		return nil, nil, 0
+	}
+	return p.kept.start, p.server, p.resumed
+}
+
 // Resumptions counts the playbacks that were resumed, for ResumedSince.
 func (l *Ledger) Resumptions() uint64 { return l.resumptions.Load() }
 

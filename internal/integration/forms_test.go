@@ -225,7 +225,7 @@ func TestSegmentsAreNotAskedOfAStranger(t *testing.T) {
 			asked = append(asked, path.Base(e.Path))
 		}
 	}
-	if want := []string{"decision", "start.mpd", "5.m4s"}; !slices.Equal(asked, want) {
+	if want := []string{"decision", "start.mpd", "header", "5.m4s"}; !slices.Equal(asked, want) {
 		t.Errorf("the other server was asked for %q, want %q", asked, want)
 	}
 	// The next playback of the device goes on elsewhere, and comes at once.

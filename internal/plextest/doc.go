@@ -1,5 +1,5 @@
-// Package plextest is a test double: a Plex Media Server that plays no media,
-// and the viewers who watch it. Nothing outside tests and the demo may import
+// Package plextest is a test double: a Plex Media Server that plays no media
+// but what it is given as [Media], and the viewers who watch it. Nothing outside tests and the demo may import
 // it.
 //
 // [Server] answers as a PMS does, as far as public evidence tells; comments

@@ -82,6 +82,10 @@ type Config struct {
 	// Bytes of a segment. Default: 16 KiB.
 	SegmentSize int
 
+	// What segments hold, the same for all items. Default: a line that says
+	// whose they are, and nothing to look at.
+	Media Media
+
 	// The library; ratingKeys count from 1. Default: [DefaultItems].
 	Items []Item
 

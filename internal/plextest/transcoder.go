@@ -364,9 +364,9 @@ func (s *Server) mpd(j *job) []byte {
 		}
 		fmt.Fprintf(&b, `<AdaptationSet segmentAlignment="true">
 <SegmentTemplate timescale="1000" duration="%d" initialization="%sheader" media="%s$Number$.m4s" startNumber="0"/>
-<Representation id="%d" mimeType="%s" bandwidth="8000000"/>
+<Representation id="%d" mimeType="%s"%s bandwidth="8000000"/>
 </AdaptationSet>
-`, s.cfg.SegmentDuration.Milliseconds(), session, session, id, mime)
+`, s.cfg.SegmentDuration.Milliseconds(), session, session, id, mime, s.codecs(strconv.Itoa(id)))
 	}
 	b.WriteString("</Period>\n</MPD>\n")
 	return []byte(b.String())
@@ -438,7 +438,7 @@ func (s *Server) serveSegment(a *ask) {
 				j.fetched++
 			}
 			s.mu.Unlock()
-			a.text(http.StatusOK, contentType, s.body(j, rep, n).bytes(s.cfg.SegmentSize))
+			a.text(http.StatusOK, contentType, s.content(j, rep, n))
 			return
 		}
 		j.open++

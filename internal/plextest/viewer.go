@@ -545,9 +545,32 @@ func (v *Viewer) Segment(ctx context.Context, n int) error {
 // token nor X-Plex values, as players do [P §3.1].
 func (v *Viewer) segment(ctx context.Context, what, path, rep string, n int) error {
 	_, err := v.do(ctx, call{what: what, path: path, anonymous: true, asked: asked(rep, n), check: func(r *reply) (Body, error) {
-		return v.check(r.body, v.TSID, rep, n)
+		front, rest := cutHeader(r.body)
+		b, err := v.check(rest, v.TSID, rep, n)
+		if err == nil && front != nil {
+			var h Body
+			if h, err = v.check(front, v.TSID, rep, -1); err == nil && h.Server != b.Server {
+				err = fmt.Errorf("%w: the header of %s is in front of a segment of %s", ErrWrong, h.Server, b.Server)
+			}
+		}
+		return b, err
 	}})
 	return err
+}
+
+// cutHeader takes the header of its encoder off a segment that has it in front,
+// which players bear.
+func cutHeader(p []byte) (header, segment []byte) {
+	b, err := ReadBody(p)
+	if err != nil || b.Number >= 0 {
+		return nil, p
+	}
+	i := bytes.Index(p, []byte("\n"))
+	j := bytes.Index(p[i+1:], []byte(bodyMark))
+	if i < 0 || j < 0 {
+		return nil, p
+	}
+	return p[:i+1+j], p[i+1+j:]
 }
 
 // asked names a segment, so that attempts at the same one can be told apart

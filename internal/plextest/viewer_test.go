@@ -5,7 +5,10 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"path"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -506,5 +509,35 @@ func TestObservedHeaders(t *testing.T) {
 	o := v.Observed()[0]
 	if o.What != "decision" || o.Status != 200 || o.Server != "plex7" || o.Balancer != "seven" || o.Reason != "least" || o.Duration <= 0 {
 		t.Errorf("observed %+v", o)
+	}
+}
+
+// A segment may have the header of its encoder in front of it, not that of
+// another.
+func TestHeaderInFront(t *testing.T) {
+	s := pms(t, Config{Name: "plex1"})
+	var from string
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		folder, name := path.Split(r.URL.Path)
+		if name == "3.m4s" {
+			parts := strings.Split(folder, "/")
+			b := Body{Server: from, Session: parts[len(parts)-3], Rep: parts[len(parts)-2], Number: -1, Item: HEVC}
+			_, _ = w.Write(b.bytes(600))
+		}
+		s.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	v := NewViewer(PlexWeb, front.URL, "owner-token", HEVC, 1)
+	defer v.Close()
+	if err := v.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	from = "plex1"
+	if err := v.Segment(t.Context(), 3); err != nil {
+		t.Errorf("its own header in front: %v", err)
+	}
+	from = "plex2"
+	if err := v.Segment(t.Context(), 3); !errors.Is(err, ErrWrong) {
+		t.Errorf("another header in front: %v", err)
 	}
 }
