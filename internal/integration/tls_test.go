@@ -66,7 +66,7 @@ func loadTLS(t *testing.T, servers []*plextest.Server, more, inside string) *enc
 // reloadTLS runs another config in the same place.
 func (b *encrypted) reloadTLS(servers []*plextest.Server, more, inside string) error {
 	global := strings.NewReplacer(
-		"auto_https off", "auto_https disable_redirects\n\tskip_install_trust\n\tstorage file_system "+b.storage,
+		"auto_https off", "auto_https disable_redirects\n\tskip_install_trust\n\tstorage_clean_interval off\n\tstorage file_system "+b.storage,
 		"grace_period 1s", "",
 	).Replace(global)
 	return loadCaddyfile("{\n" + global + option(servers, more) + "}\n" +

@@ -129,6 +129,10 @@ func (h *house) start(more ...string) {
 		"https_port " + strconv.Itoa(h.https),
 		"acme_ca " + h.in.directory,
 		"renew_interval 1s",
+		// As it starts, Caddy removes empty folders of certificates: also one
+		// that was made at that moment, whose certificate then comes a minute
+		// later.
+		"storage_clean_interval off",
 		"grace_period 1s",
 	}, more...)
 	config := filepath.Join(h.folder, "Caddyfile")
