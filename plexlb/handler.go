@@ -115,14 +115,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 // sentOnce returns the request so that Go's HTTP client does not repeat it by
 // itself: it would repeat any GET whose connection breaks, and many of PMS's
 // writes are GETs [P §10.21]. A body whose length is not known beforehand keeps
-// it from that, and as there is nothing in it, none is sent.
+// it from that, and as there is nothing in it, none is sent. Under the encoding
+// identity it is not read beforehand to find that out, in a goroutine of its own
+// that is given up after 200 ms: on a busy machine that one and the connection's
+// would use the body, and Caddy's map of its trailers, at the same time.
 func sentOnce(r *http.Request) *http.Request {
 	if r.Method != http.MethodGet || r.ContentLength != 0 || r.Header.Get("Upgrade") != "" {
 		return r
 	}
 	r2 := new(http.Request)
 	*r2 = *r
-	r2.Body, r2.ContentLength = empty{}, -1
+	r2.Body, r2.ContentLength, r2.TransferEncoding = empty{}, -1, []string{"identity"}
 	return r2
 }
 
