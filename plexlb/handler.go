@@ -32,7 +32,7 @@ func init() {
 // ------------|-------------
 // `{http.plexlb.server}` | The name of the server that the request went to
 // `{http.plexlb.reason}` | Why it went there: `pinned`, `least_load`, `client_server`, `live_playback`, `adopted`, `server_lost`, `overflow`, `primary`, `fallback`, `hashed` or `resumed`; or why nowhere: `no_server`, `all_full` or `server_unavailable`
-// `{http.plexlb.session}` | The id by which the playback is known, if the request has one
+// `{http.plexlb.session}` | The id by which the playback is known, if the request has one; without characters that cannot be printed
 // `{http.plexlb.kind}` | What the request is: `start`, `segment`, `part`, `timeline`, `control`, `browse` or `write`
 type Handler struct {
 	// The names of the servers behind this site. Default: all. A client that
