@@ -22,7 +22,9 @@ var expected = regexp.MustCompile(`^(` + strings.Join([]string{
 	"warn http.handlers.reverse_proxy: aborting with incomplete response",
 	"error http.log.error: (dial tcp |read tcp |EOF|a request that may have been carried out is not repeated|not every server could be asked for the session|" +
 		"the playback is a stream, which its player has to begin again|the playback's server is not available|no upstreams available|.*(context canceled|connection (refused|reset by peer)|server closed idle connection|transport connection broken))",
+	"error http.log.error: the playback could not be resumed in time", // which its viewer asks for again
 	"error admin.api: request error",
+	"error admin: stopping current admin endpoint", // while somebody is being answered there
 	"warn http: HTTP/[23] skipped because it requires TLS",
 	"warn <nil>: Caddyfile input is not formatted",
 	"warn (http.auto_https|admin|caddyfile|config.adapter.caddyfile|tls|pki).*",

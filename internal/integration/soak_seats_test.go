@@ -20,9 +20,6 @@ import (
 	"github.com/plexlb/caddy-plexlb/internal/plextest"
 )
 
-// segmentLength is that of all servers.
-const segmentLength = 2 * time.Second
-
 // soakKinds is everybody.
 var soakKinds = plextest.Kinds()
 
@@ -74,7 +71,7 @@ func (s *soak) seat(ctx context.Context, n uint64) {
 			}
 			kind := soakKinds[(int(n)+visit)%len(soakKinds)]
 			v = plextest.NewViewer(kind, s.base, token, "", s.seed+n<<20+uint64(visit))
-			v.SegmentDuration = segmentLength // nothing tells those who read files and streams
+			v.SegmentDuration = s.segment // nothing tells those who read files and streams
 			v.Patience = 30 * time.Second
 		} else {
 			v = v.Next("")
