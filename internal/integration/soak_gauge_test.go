@@ -111,8 +111,9 @@ func flat(t *testing.T, base, end gauge, gauges []gauge) {
 	if end.heap > base.heap+8<<20 {
 		t.Errorf("%d KiB are left, there were %d before", end.heap>>10, base.heap>>10)
 	}
-	if len(gauges) < 12 {
-		return // too short to tell
+	// In a few minutes it depends on when servers hang, and requests wait.
+	if len(gauges) < 30 {
+		return
 	}
 	middle := func(part []gauge, of func(gauge) int) int {
 		values := make([]int, len(part))

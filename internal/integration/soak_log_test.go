@@ -45,6 +45,9 @@ func (s *soak) said() {
 			continue
 		}
 		level, message := fmt.Sprint(line["level"]), fmt.Sprint(line["msg"])
+		if session := fmt.Sprint(line["session"]); session != "" && slices.Contains(s.tally.suspects, session) {
+			s.t.Logf("of a playback that something happened to: %.600s", lines.Text())
+		}
 		if level != "warn" && level != "error" {
 			continue
 		}

@@ -35,6 +35,7 @@ type tally struct {
 	longest  []wait                         // the longest of them first
 	ids      map[string]plextest.ViewerKind // of all playbacks
 	wrong    []string                       // what must not be
+	suspects []string                       // ids of playbacks to which it happened
 	strange  map[string]int                 // answers to junk, by what it was and what came
 }
 
@@ -54,6 +55,13 @@ func (t *tally) wrongf(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.wrong = append(t.wrong, fmt.Sprintf(format, args...))
+}
+
+// suspect has the log searched for a viewer's playback.
+func (t *tally) suspect(v *plextest.Viewer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.suspects = append(t.suspects, v.TSID, v.XSI)
 }
 
 // seat is taken by one viewer after the other until the context ends, mostly by
@@ -135,6 +143,7 @@ func (s *soak) visit(enough context.Context, v *plextest.Viewer, rng *rand.Rand)
 		_ = v.Stop(ctx) // a player does not care
 	}
 	if err != nil && !left && !errors.Is(err, plextest.ErrEnd) {
+		s.tally.suspect(v)
 		s.tally.wrongf("%s %s, and failed: %v", who, did, err)
 	}
 	if missing := v.Account().Missing; err == nil && !left && len(missing) > 0 {
@@ -222,7 +231,9 @@ func (t *tally) add(v *plextest.Viewer, vanished bool, f *faults) {
 			}
 			t.failed[o.What+" "+came]++
 			if !f.during(o.At, o.At.Add(o.Duration)) || o.Status >= http.StatusBadRequest && o.Status < http.StatusInternalServerError {
-				t.wrong = append(t.wrong, fmt.Sprintf("%s at %v from %q, without a fault to explain it: status %d, %v", v.Kind, o.At.Format(time.TimeOnly), o.Server, o.Status, o.Err))
+				t.wrong = append(t.wrong, fmt.Sprintf("%s at %v from %q, without a fault to explain it: %s: status %d, %v; around it were %s", v.Kind,
+					o.At.Format(time.TimeOnly), o.Server, o.Asked, o.Status, o.Err, f.between(o.At, o.At.Add(o.Duration))))
+				t.suspects = append(t.suspects, v.TSID, v.XSI)
 			}
 		}
 	}
