@@ -27,7 +27,9 @@ usage() {
 		       ./xcaddy.sh run [Caddyfile]    build and run it (default: ./Caddyfile)
 		       ./xcaddy.sh demo [--stay]      three stand-in servers, thirty viewers, one minute
 		       ./xcaddy.sh test               format, vet, staticcheck, tests, examples
-		       ./xcaddy.sh test --e2e         the built Caddy with a real ACME server, HTTP/1.1, 2 and 3, a browser and players
+		       ./xcaddy.sh test --e2e         the built Caddy with a real ACME server, HTTP/1.1, 2 and 3, a browser and players, and a short soak
+		       ./xcaddy.sh test --soak [time] faults, reloads and junk for so long (default: 30m), with 500 viewers from 10m on;
+		                                      PLEXLB_SOAK_SEED and PLEXLB_SOAK_VIEWERS repeat a run or change the crowd
 	EOT
 	exit 2
 }
@@ -161,6 +163,13 @@ e2e() {
 		step what viewers saw
 		cat bin/players/measured.md
 	fi
+	soak 3m
+}
+
+# How long it may take beyond its time is the test's own affair.
+soak() {
+	step "soak for $1"
+	PLEXLB_SOAK=$1 go test -race -count=1 -timeout 0 -v -run '^TestSoak$' ./internal/integration
 }
 
 [ $# -ge 1 ] || usage
@@ -196,6 +205,8 @@ test)
 	case "$#:${1-}" in
 	0:) tests ;;
 	1:--e2e) e2e ;;
+	1:--soak) soak 30m ;;
+	2:--soak) soak "$2" ;;
 	*) usage ;;
 	esac
 	;;

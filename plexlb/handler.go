@@ -33,7 +33,7 @@ func init() {
 // ------------|-------------
 // `{http.plexlb.server}` | The name of the server that the request went to
 // `{http.plexlb.reason}` | Why it went there: `pinned`, `least_load`, `client_server`, `live_playback`, `adopted`, `server_lost`, `overflow`, `primary`, `fallback`, `hashed` or `resumed`; or why nowhere: `no_server`, `all_full` or `server_unavailable`
-// `{http.plexlb.session}` | The id by which the playback is known, if the request has one
+// `{http.plexlb.session}` | The id by which the playback is known, if the request has one; without characters that cannot be printed
 // `{http.plexlb.kind}` | What the request is: `start`, `segment`, `part`, `timeline`, `control`, `browse` or `write`
 type Handler struct {
 	// The names of the servers behind this site. Default: all. A client that
@@ -116,10 +116,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 // sentOnce returns the request so that Go's HTTP client does not repeat it by
 // itself: it would repeat any GET whose connection breaks, and many of PMS's
 // writes are GETs [P §10.21]. A body whose length is not known beforehand keeps
-// it from that, and as there is nothing in it, none is sent. That it is the
-// identity keeps the client from looking into it beforehand, for which it takes
-// a goroutine that may race with the headers, and 200 ms at most before it
-// announces a body after all.
+// it from that, and as there is nothing in it, none is sent. Under the encoding
+// identity it is not read beforehand to find that out, in a goroutine of its own
+// that is given up after 200 ms: on a busy machine that one and the connection's
+// would use the body, and Caddy's map of its trailers, at the same time.
 func sentOnce(r *http.Request) *http.Request {
 	if r.Method != http.MethodGet || r.ContentLength != 0 || r.Header.Get("Upgrade") != "" {
 		return r

@@ -51,7 +51,7 @@ func (t *labels) get(key string) (any, bool) {
 	case "kind":
 		return t.kind, true
 	case "session":
-		return t.session, true
+		return clean(t.session), true // it may be on its way into a header, or onto a terminal
 	}
 	return nil, false
 }

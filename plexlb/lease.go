@@ -44,6 +44,7 @@ type Lease struct {
 	news        string            // what that led to, as it is logged
 	borrowed    bool              // no handler will end it
 	probing     bool              // its answer is for us, not for the client
+	attempted   bool              // it was sent on at least once
 	interrupted bool              // before it was sent: its playback has to be resumed first
 	takenBack   bool              // after it was sent: its server hangs
 	returned    bool              // the proxy did not panic in the middle of an answer

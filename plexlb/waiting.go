@@ -2,6 +2,7 @@ package plexlb
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -114,7 +115,16 @@ func (w *waiting) each(address string, is func(*Lease) bool) {
 
 // attempt sends the request on, so that it can be taken back.
 func (l *Lease) attempt(r *http.Request, next caddyhttp.Handler) error {
-	ctx, cancel := context.WithCancel(r.Context())
+	ctx := r.Context()
+	if l.attempted {
+		// The connection that the former attempt asked for may still be dialled,
+		// which reads the variables; the proxy sets some as it begins.
+		if vars, ok := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
+			ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, maps.Clone(vars))
+		}
+	}
+	l.attempted = true
+	ctx, cancel := context.WithCancel(ctx)
 	l.wait.cancel, l.wait.takenBack, l.wait.answered, l.interrupted = cancel, false, false, false
 	l.resumptions = l.app.state.ledger.Resumptions()
 	err := next.ServeHTTP(l, r.WithContext(ctx))

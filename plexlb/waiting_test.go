@@ -99,6 +99,48 @@ func TestTakeBack(t *testing.T) {
 	}
 }
 
+// Caddy's transport dials aside, and reads the request's variables as it does,
+// also when the attempt is over and the proxy has begun the next one.
+func TestAttemptsShareNoVariables(t *testing.T) {
+	app := waitingApp(t)
+	l := takeLease(app, httptest.NewRecorder())
+	defer l.end()
+	l.returned = true
+	vars := map[string]any{"route": "plex"}
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r = r.WithContext(context.WithValue(r.Context(), caddyhttp.VarsCtxKey, vars))
+	l.ctx = r.Context()
+	stop := make(chan struct{})
+	var dials sync.WaitGroup
+	for n := range 3 {
+		_ = l.attempt(r, caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error {
+			caddyhttp.SetVar(r.Context(), "attempt", n)
+			if got := caddyhttp.GetVar(r.Context(), "route"); got != "plex" {
+				t.Errorf("attempt %d: the route is %v", n, got)
+			}
+			dials.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					if got := caddyhttp.GetVar(r.Context(), "attempt"); got != n {
+						t.Errorf("the variables of attempt %d are those of %v", n, got)
+						return
+					}
+				}
+			})
+			return nil
+		}))
+	}
+	close(stop)
+	dials.Wait()
+	if vars["attempt"] != 0 {
+		t.Errorf("the first attempt's variables are not the request's: %v", vars)
+	}
+}
+
 // What it costs a request that it can be taken back: all that comes on top of
 // finding its server.
 func BenchmarkAttempt(b *testing.B) {

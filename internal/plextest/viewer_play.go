@@ -23,6 +23,15 @@ func (v *Viewer) Play(ctx context.Context, d time.Duration) error {
 	if err := v.Timeline(ctx, "playing"); err != nil {
 		return err
 	}
+	if err := v.Watch(ctx, d); err != nil {
+		return err
+	}
+	return v.Stop(ctx)
+}
+
+// Watch plays on for d from where the viewer is, which has started, or to the
+// end of the item.
+func (v *Viewer) Watch(ctx context.Context, d time.Duration) error {
 	// Reports go out from aside: whatever becomes of one, a player plays on.
 	reports, enough := context.WithCancel(ctx)
 	var reporter sync.WaitGroup
@@ -30,10 +39,7 @@ func (v *Viewer) Play(ctx context.Context, d time.Duration) error {
 	err := v.watch(ctx, d)
 	enough()
 	reporter.Wait()
-	if err != nil {
-		return err
-	}
-	return v.Stop(ctx)
+	return err
 }
 
 // watch gets segments for d, as fast as the buffer takes them.

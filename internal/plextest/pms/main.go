@@ -24,7 +24,7 @@ import (
 func main() {
 	var cfg plextest.Config
 	listen := flag.String("listen", "127.0.0.1:0", "address to listen on")
-	manage := flag.String("control", "", "address at which GET /jobs and GET /log tell in JSON what there is (default none)")
+	manage := flag.String("control", "", "address at which GET /jobs and GET /log tell in JSON what there is, and PUT /behaviour changes how it behaves (default none)")
 	attached := flag.Bool("attached", false, "end with standard input, so as not to outlive who started it")
 	users := flag.String("user-tokens", "", "tokens of shared users, separated by commas")
 	flag.StringVar(&cfg.Name, "name", "pms", "name shown in answers")
@@ -37,6 +37,7 @@ func main() {
 	flag.DurationVar(&cfg.Lag, "lag", 0, "time until a session is listed (default 400ms)")
 	flag.DurationVar(&cfg.Unsettled, "unsettled", 0, "time until a GPU transcode looks like one (default 1s)")
 	flag.DurationVar(&cfg.Reap, "reap", 0, "time until an idle transcode is killed (default 3m)")
+	flag.DurationVar(&cfg.SegmentDuration, "segment-duration", 0, "length of a segment (default 1s)")
 	flag.IntVar(&cfg.SegmentSize, "segment-size", 0, "bytes of a segment (default 16384)")
 	flag.Parse()
 	if *users != "" {

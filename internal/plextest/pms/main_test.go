@@ -122,6 +122,29 @@ func TestControl(t *testing.T) {
 	if len(log) != 1 || log[0].TSID != "mine" || log[0].Status != http.StatusOK {
 		t.Errorf("log = %+v, want the start alone", log)
 	}
+	behave := func(text string) {
+		t.Helper()
+		r, err := http.NewRequest(http.MethodPut, "http://"+p.lines[1]+"/behaviour", strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: status %d", text, resp.StatusCode)
+		}
+	}
+	behave(`{"Maintenance":true}`)
+	if body, _ := get(t, "http://"+p.lines[0]+"/library/sections?X-Plex-Token=owner-token"); !strings.Contains(body, "Maintenance") {
+		t.Errorf("in maintenance it says %s", body)
+	}
+	behave("{}")
+	if body, _ := get(t, "http://"+p.lines[0]+"/library/sections?X-Plex-Token=owner-token"); strings.Contains(body, "Maintenance") {
+		t.Errorf("after maintenance it says %s", body)
+	}
 }
 
 // Who started the process may be killed, and nobody is left to end it.

@@ -1,0 +1,137 @@
+//go:build unix
+
+package integration
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// gauge is how much there is in Caddy.
+type gauge struct {
+	at         time.Duration // since the beginning
+	heap       int           // bytes in use after a collection
+	resident   int           // bytes
+	goroutines int
+	playbacks  int
+}
+
+func (g gauge) String() string {
+	return fmt.Sprintf("%d goroutines, heap %.1f MiB, resident %.1f MiB, %d playbacks", g.goroutines, float64(g.heap)/(1<<20), float64(g.resident)/(1<<20), g.playbacks)
+}
+
+// gauge reads it. Whoever asks is to be seen in none of it.
+func (s *soak) gauge() gauge {
+	s.t.Helper()
+	read := func(path string) *http.Response {
+		r, err := http.NewRequest(http.MethodGet, "http://"+s.admin+path, nil)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		r.Close = true // the endpoint is another after a reload
+		for try := 0; ; try++ {
+			res, err := http.DefaultClient.Do(r)
+			if err == nil && res.StatusCode == http.StatusOK {
+				return res
+			}
+			if try == 10 {
+				s.t.Fatalf("%s: %v", path, err)
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+	}
+	collected := read("/debug/pprof/heap?gc=1")
+	_, _ = io.Copy(io.Discard, collected.Body)
+	collected.Body.Close()
+	metrics := read("/metrics")
+	defer metrics.Body.Close()
+	values := make(map[string]int)
+	for lines := bufio.NewScanner(metrics.Body); lines.Scan(); {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		if x, err := strconv.ParseFloat(value, 64); err == nil {
+			values[name] = int(x)
+		}
+	}
+	for _, name := range []string{"go_memstats_heap_alloc_bytes", "process_resident_memory_bytes", "go_goroutines", "caddy_plexlb_sessions"} {
+		if _, ok := values[name]; !ok {
+			s.t.Fatalf("no metric %s", name)
+		}
+	}
+	return gauge{
+		heap: values["go_memstats_heap_alloc_bytes"], resident: values["process_resident_memory_bytes"],
+		goroutines: values["go_goroutines"], playbacks: values["caddy_plexlb_sessions"],
+	}
+}
+
+// watch reads it now and then.
+func (s *soak) watch(ctx context.Context, begin time.Time) (gauges []gauge) {
+	for passes(ctx, 10*time.Second) {
+		g := s.gauge()
+		g.at = time.Since(begin).Round(time.Second)
+		gauges = append(gauges, g)
+		if len(gauges)%6 == 0 {
+			s.t.Logf("%v: %v", g.at, g)
+		}
+	}
+	return gauges
+}
+
+// empty waits until all is forgotten that was played.
+func (s *soak) empty() {
+	s.t.Helper()
+	end := time.Now().Add(90 * time.Second)
+	for {
+		g := s.gauge()
+		if g.playbacks == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			s.t.Errorf("after a minute and a half without viewers there are %d playbacks", g.playbacks)
+			break
+		}
+		time.Sleep(time.Second)
+	}
+	time.Sleep(5 * time.Second) // until connections have ended
+}
+
+// flat checks that what there is does not grow with time.
+func flat(t *testing.T, base, end gauge, gauges []gauge) {
+	t.Helper()
+	if end.goroutines > base.goroutines+15 { // connections of the pollers come and go
+		t.Errorf("%d goroutines are left, there were %d before", end.goroutines, base.goroutines)
+	}
+	if end.heap > base.heap+8<<20 {
+		t.Errorf("%d KiB are left, there were %d before", end.heap>>10, base.heap>>10)
+	}
+	// In a few minutes it depends on when servers hang, and requests wait.
+	if len(gauges) < 30 {
+		return
+	}
+	middle := func(part []gauge, of func(gauge) int) int {
+		values := make([]int, len(part))
+		for i, g := range part {
+			values[i] = of(g)
+		}
+		slices.Sort(values)
+		return values[len(values)/2]
+	}
+	third := len(gauges) / 3
+	for what, of := range map[string]func(gauge) int{
+		"heap":       func(g gauge) int { return g.heap },
+		"goroutines": func(g gauge) int { return g.goroutines },
+	} {
+		before, after := middle(gauges[third:2*third], of), middle(gauges[2*third:], of)
+		t.Logf("%s: %d in the second third, %d in the last", what, before, after)
+		if after > before+before/4+map[string]int{"heap": 4 << 20, "goroutines": 100}[what] {
+			t.Errorf("%s grows: %d in the second third, %d in the last", what, before, after)
+		}
+	}
+}

@@ -1,0 +1,70 @@
+//go:build unix
+
+package integration
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/plexlb/caddy-plexlb/internal/plextest"
+)
+
+// expected is what Caddy may complain about in such a house: servers that do
+// not answer, viewers who hang up, configs that are wrong.
+var expected = regexp.MustCompile(`^(` + strings.Join([]string{
+	"warn plexlb: (server is down|server is degraded|playback lost|playback stays on a draining server)",
+	"warn plexlb.poller: cannot read sessions; the last reading stays in force",
+	"warn http.handlers.reverse_proxy: aborting with incomplete response",
+	"error http.log.error: (dial tcp |read tcp |EOF|a request that may have been carried out is not repeated|not every server could be asked for the session|" +
+		"the playback is a stream, which its player has to begin again|the playback's server is not available|no upstreams available|.*(context canceled|connection (refused|reset by peer)|server closed idle connection|transport connection broken))",
+	"error http.log.error: the playback could not be resumed in time", // which its viewer asks for again
+	"error admin.api: request error",
+	"error admin: stopping current admin endpoint", // while somebody is being answered there
+	"warn http: HTTP/[23] skipped because it requires TLS",
+	"warn <nil>: Caddyfile input is not formatted",
+	"warn (http.auto_https|admin|caddyfile|config.adapter.caddyfile|tls|pki).*",
+}, "|") + `)`)
+
+// said reads Caddy's log, which has ended: there is nothing in it but what is
+// expected, no token, and nothing was lost but what cannot be carried.
+func (s *soak) said() {
+	s.t.Helper()
+	n, lost := make(map[string]int), 0
+	for lines := bufio.NewScanner(strings.NewReader(s.caddy.said.String())); lines.Scan(); {
+		if strings.Contains(lines.Text(), token) {
+			s.t.Errorf("a token: %s", lines.Text())
+		}
+		line := make(logged)
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			n["error : no line of a log"]++ // which kill has shown if it is bad
+			continue
+		}
+		level, message := fmt.Sprint(line["level"]), fmt.Sprint(line["msg"])
+		if session := fmt.Sprint(line["session"]); session != "" && slices.Contains(s.tally.suspects, session) {
+			s.t.Logf("of a playback that something happened to: %.600s", lines.Text())
+		}
+		if level != "warn" && level != "error" {
+			continue
+		}
+		what := fmt.Sprintf("%s %v: %s", level, line["logger"], message)
+		if !expected.MatchString(what) {
+			s.t.Errorf("Caddy said: %.2000s", lines.Text())
+		}
+		if n[what]++; message != "playback lost" {
+			continue
+		}
+		lost++
+		if kind := s.tally.ids[fmt.Sprint(line["session"])]; kind != plextest.MusicHTTP {
+			s.t.Errorf("a playback of %q was lost, which could have been carried: %s", kind, lines.Text())
+		}
+	}
+	for _, what := range slices.Sorted(maps.Keys(n)) {
+		s.t.Logf("  %6d × %s", n[what], what)
+	}
+	s.t.Logf("%d streams without segments were lost with their servers, and nothing else", lost)
+}

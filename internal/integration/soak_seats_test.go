@@ -1,0 +1,273 @@
+//go:build unix
+
+package integration
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/plexlb/caddy-plexlb/internal/plextest"
+)
+
+// soakKinds is everybody.
+var soakKinds = plextest.Kinds()
+
+// tally is how all who sat there fared.
+type tally struct {
+	mu       sync.Mutex
+	visits   int
+	vanished int                            // of these, without a word
+	answers  int                            // requests that were answered well
+	segments int                            // of these, those that were checked
+	failed   map[string]int                 // others, by what was asked and what came
+	waiting  map[time.Duration]int          // for segments, in whole seconds
+	longest  []wait                         // the longest of them first
+	ids      map[string]plextest.ViewerKind // of all playbacks
+	wrong    []string                       // what must not be
+	suspects []string                       // ids of playbacks to which it happened
+	strange  map[string]int                 // answers to junk, by what it was and what came
+}
+
+// wait is one for a segment.
+type wait struct {
+	plextest.Wait
+	kind plextest.ViewerKind
+}
+
+func newTally() *tally {
+	return &tally{failed: make(map[string]int), waiting: make(map[time.Duration]int),
+		ids: make(map[string]plextest.ViewerKind), strange: make(map[string]int)}
+}
+
+// wrongf notes what must not be.
+func (t *tally) wrongf(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.wrong = append(t.wrong, fmt.Sprintf(format, args...))
+}
+
+// suspect has the log searched for a viewer's playback.
+func (t *tally) suspect(v *plextest.Viewer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.suspects = append(t.suspects, v.TSID, v.XSI)
+}
+
+// seat is taken by one viewer after the other until the context ends, mostly by
+// one with the same device.
+func (s *soak) seat(ctx context.Context, n uint64) {
+	rng := rand.New(rand.NewPCG(s.seed, n))
+	if !passes(ctx, time.Duration(rng.Int64N(int64(4*time.Second)))) {
+		return
+	}
+	var v *plextest.Viewer
+	for visit := 0; ctx.Err() == nil; visit++ {
+		if v == nil || rng.IntN(4) == 0 {
+			if v != nil {
+				v.Close()
+			}
+			kind := soakKinds[(int(n)+visit)%len(soakKinds)]
+			v = plextest.NewViewer(kind, s.base, token, "", s.seed+n<<20+uint64(visit))
+			v.SegmentDuration = s.segment // nothing tells those who read files and streams
+			v.Patience = 30 * time.Second
+		} else {
+			v = v.Next("")
+		}
+		v.Item = v.Kind.Item()
+		if v.Item == plextest.HEVC {
+			v.Item = strconv.Itoa(1 + rng.IntN(12)) // films, some of which are copied only
+		}
+		s.visit(ctx, v, rng)
+	}
+	v.Close()
+}
+
+// visit lets one playback come and go, with all that viewers do. One in five
+// vanishes in the middle of it.
+func (s *soak) visit(enough context.Context, v *plextest.Viewer, rng *rand.Rand) {
+	ctx := s.t.Context()
+	vanishes := rng.IntN(5) == 0
+	if vanishes {
+		var vanish context.CancelFunc
+		ctx, vanish = context.WithTimeout(ctx, time.Duration(rng.Int64N(int64(30*time.Second))))
+		defer vanish()
+	}
+	who := fmt.Sprintf("%s of device %s, playback %s", v.Kind, v.CID, v.TSID)
+	did := "started"
+	err := patiently(ctx, v, func() error { return v.Start(ctx) })
+	from := len(v.Observed())
+	for phase := 0; err == nil && enough.Err() == nil; phase++ {
+		if d := time.Duration(3+rng.IntN(15)) * time.Second; err == nil {
+			did += ", watched"
+			err = watchUntil(ctx, enough, v, d)
+		}
+		from = s.quality(v, who, from)
+		if err != nil || enough.Err() != nil {
+			break
+		}
+		switch what := rng.IntN(10); {
+		case what < 2:
+			did += ", sought"
+			to := 1 + rng.IntN(99)
+			err = patiently(ctx, v, func() error { return v.Seek(ctx, to) })
+		case what < 4 && v.Kind != plextest.MusicHTTP: // whose reader does not wait
+			did += ", paused"
+			_ = v.Timeline(ctx, "paused")
+			passes(ctx, time.Duration(1+rng.IntN(10))*time.Second)
+		case what < 5 && v.Kind != plextest.DirectPlay:
+			did += ", changed quality"
+			kbps := 1000 + 500*rng.IntN(4)
+			err = patiently(ctx, v, func() error { return v.ChangeQuality(ctx, kbps) })
+			from = len(v.Observed())
+		case what < 6:
+			did += ", chose"
+			_ = v.ChooseStreams(ctx, strconv.Itoa(1+rng.IntN(9)), "0")
+		case what < 8:
+			did += ", left"
+			err = plextest.ErrEnd
+		}
+	}
+	left := ctx.Err() != nil // it must not count as a loss, whatever became of the last request
+	if !left {
+		_ = v.Stop(ctx) // a player does not care
+	}
+	if err != nil && !left && !errors.Is(err, plextest.ErrEnd) {
+		s.tally.suspect(v)
+		s.tally.wrongf("%s %s, and failed: %v", who, did, err)
+	}
+	if missing := v.Account().Missing; err == nil && !left && len(missing) > 0 {
+		s.tally.wrongf("%s %s, and never got %q", who, did, missing)
+	}
+	s.tally.add(v, vanishes, &s.faults)
+}
+
+// watchUntil watches for d, or until it is enough.
+func watchUntil(ctx, enough context.Context, v *plextest.Viewer, d time.Duration) error {
+	if deadline, ok := enough.Deadline(); ok {
+		d = min(d, time.Until(deadline))
+	}
+	return v.Watch(ctx, max(d, 0))
+}
+
+// quality checks that segments since an observation are of the quality that
+// was asked for last, whoever made them. It returns where to go on.
+func (s *soak) quality(v *plextest.Viewer, who string, from int) int {
+	all := v.Observed()
+	for _, o := range all[from:] {
+		if o.What == "segment" && o.Err == nil && o.Body.Quality != v.Quality {
+			s.tally.wrongf("%s: %s from %q is of quality %d, want %d", who, o.Asked, o.Server, o.Body.Quality, v.Quality)
+			break
+		}
+	}
+	return len(all)
+}
+
+// patiently does what a viewer does again when it did not work: 503 and broken
+// connections are no answer.
+func patiently(ctx context.Context, v *plextest.Viewer, do func() error) error {
+	for end := time.Now().Add(v.Patience); ; {
+		err := do()
+		if err == nil || ctx.Err() != nil || errors.Is(err, plextest.ErrEnd) || errors.Is(err, plextest.ErrWrong) || time.Now().After(end) {
+			return err
+		}
+		if status := (*plextest.StatusError)(nil); errors.As(err, &status) && status.Status != http.StatusServiceUnavailable &&
+			status.Status != http.StatusBadGateway {
+			return err
+		}
+		if refused := (*plextest.RefusedError)(nil); errors.As(err, &refused) {
+			return err
+		}
+		passes(ctx, 500*time.Millisecond)
+	}
+}
+
+// add accounts for every request of a viewer who has left.
+func (t *tally) add(v *plextest.Viewer, vanished bool, f *faults) {
+	account, observed := v.Account(), v.Observed()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.visits++
+	if vanished {
+		t.vanished++
+	}
+	for _, id := range []string{v.TSID, v.XSI, v.CID, v.PlaybackID} {
+		t.ids[id] = v.Kind
+	}
+	for _, w := range account.Waits {
+		t.segments++
+		t.waiting[w.Took.Truncate(time.Second)]++
+		if w.Took > 3*time.Second {
+			t.longest = append(t.longest, wait{w, v.Kind})
+		}
+	}
+	for _, o := range account.Wrong {
+		t.wrong = append(t.wrong, fmt.Sprintf("%s, %s from %q: %v", v.Kind, o.Asked, o.Server, o.Err))
+	}
+	for _, o := range observed {
+		switch {
+		case o.Err == nil:
+			t.answers++
+		case errors.Is(o.Err, context.Canceled) || errors.Is(o.Err, context.DeadlineExceeded):
+			t.failed["hung up"]++
+		case errors.Is(o.Err, plextest.ErrWrong) || o.What == "segment" && strings.HasPrefix(o.Asked, "stream/") && o.Err.Error() == "EOF":
+			t.failed["end of a stream"]++
+		case (o.What == "stop" || o.What == "ping") && o.Status == http.StatusNotFound:
+			t.failed[o.What+" of what is over"]++ // [P §10.34]
+		default:
+			came := strconv.Itoa(o.Status)
+			if o.Status < http.StatusBadRequest {
+				came = "broken off"
+			}
+			t.failed[o.What+" "+came]++
+			if !f.during(o.At, o.At.Add(o.Duration)) || o.Status >= http.StatusBadRequest && o.Status < http.StatusInternalServerError {
+				t.wrong = append(t.wrong, fmt.Sprintf("%s at %v from %q, without a fault to explain it: %s: status %d, %v; around it were %s", v.Kind,
+					o.At.Format(time.TimeOnly), o.Server, o.Asked, o.Status, o.Err, f.between(o.At, o.At.Add(o.Duration))))
+				t.suspects = append(t.suspects, v.TSID, v.XSI)
+			}
+		}
+	}
+}
+
+// report says how it was, and fails the test if it was not good.
+func (t *tally) report(test *testing.T, f *faults) {
+	test.Helper()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	test.Logf("%v", f)
+	test.Logf("%d playbacks, %d of which vanished; %d requests answered, %d segments right", t.visits, t.vanished, t.answers, t.segments)
+	for _, what := range slices.Sorted(maps.Keys(t.failed)) {
+		test.Logf("  %6d × %s", t.failed[what], what)
+	}
+	for _, took := range slices.Sorted(maps.Keys(t.waiting)) {
+		test.Logf("  %6d segments took %v to %v", t.waiting[took], took, took+time.Second)
+	}
+	slices.SortFunc(t.longest, func(a, b wait) int { return cmp.Compare(b.Took, a.Took) })
+	for _, w := range t.longest[:min(len(t.longest), 20)] {
+		test.Logf("  %s waited %v for %s in %d tries, and got it from %s; then were %s", w.kind, w.Took.Round(time.Millisecond), w.Asked, w.Tries, w.Server,
+			f.between(w.At, w.At.Add(w.Took)))
+	}
+	for _, what := range slices.Sorted(maps.Keys(t.strange)) {
+		test.Logf("  %6d × junk: %s", t.strange[what], what)
+	}
+	for i, what := range t.wrong {
+		if i == 50 {
+			test.Errorf("… and %d more", len(t.wrong)-i)
+			break
+		}
+		test.Error(what)
+	}
+	if t.segments == 0 {
+		test.Error("nobody played")
+	}
+}
