@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -77,7 +78,7 @@ const caddyfile = `{
 	persist_config off
 	auto_https off
 	log {
-		output discard
+		level ERROR
 	}
 	GLOBAL
 }
@@ -233,12 +234,16 @@ http {
 	return []string{"-p", dir, "-c", file, "-e", filepath.Join(dir, "error.log")}, os.WriteFile(file, []byte(text), 0o600)
 }
 
-// freeAddress is one of 127.0.0.1 that nobody listens on.
+// freeAddress is one of 127.0.0.1 that nobody listens on, and below the ports
+// that the kernel gives to connections.
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("looking for a free port: %w", err)
+	var err error
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))); err == nil {
+			defer l.Close()
+			return l.Addr().String(), nil
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", fmt.Errorf("looking for a free port: %w", err)
 }
