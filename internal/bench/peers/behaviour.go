@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
-	"slices"
+	"net/url"
 	"sync"
 	"time"
 
@@ -51,9 +52,13 @@ type failover struct {
 	hit     int             // playbacks that the server had
 	carried int             // of them, that went on
 	waits   []time.Duration // of those, the longest for one segment
-	listing time.Duration   // the longest that a request took which any server can answer
-	failed  float64         // share of such requests that failed
-	busy    int             // answers 503
+	busy    int             // answers 503 to the viewers
+
+	// Of requests that any server can answer.
+	longest time.Duration // that one took
+	cut     bool          // it had no answer in the end
+	failed  float64       // share
+	trouble time.Duration // how long after the loss the last one was made that failed or took long
 }
 
 // watchBehaviour watches all proxies at once: they have little to do.
@@ -111,9 +116,9 @@ func home(n int) *http.Client {
 	return &http.Client{Transport: &http.Transport{DialContext: d.DialContext, MaxIdleConnsPerHost: 4, IdleConnTimeout: 15 * time.Second}}
 }
 
-func viewer(n int, url string, seed uint64) *plextest.Viewer {
+func viewer(n int, base string, seed uint64) *plextest.Viewer {
 	kind := householdKinds[n%len(householdKinds)]
-	v := plextest.NewViewer(kind, url, token, kind.Item(), seed*1000+uint64(n))
+	v := plextest.NewViewer(kind, base, token, kind.Item(), seed*1000+uint64(n))
 	v.HTTP = home(n)
 	v.TimelineEvery = 2 * time.Second
 	return v
@@ -246,12 +251,11 @@ func (f *failover) watch(ctx context.Context, x *proxy, seed uint64, after time.
 		f.judge(v.Observed(), at)
 		f.busy += answers(v, http.StatusServiceUnavailable)
 	}
-	f.listing, f.failed = visitors.longest, float64(visitors.failed)/float64(max(1, visitors.asked))
+	f.longest, f.cut = visitors.longest, visitors.cut > 0
+	f.failed = float64(visitors.failed) / float64(max(1, visitors.asked))
+	f.trouble = max(0, visitors.lastBad.Sub(at))
 	return nil
 }
-
-// media are the requests for what is played.
-func media(o plextest.Observation) bool { return o.What == "segment" }
 
 // judge looks what became of a playback when its server was lost.
 func (f *failover) judge(observed []plextest.Observation, at time.Time) {
@@ -260,7 +264,7 @@ func (f *failover) judge(observed []plextest.Observation, at time.Time) {
 	wait := make(map[string]time.Duration) // how long until it was there
 	after := 0
 	for _, o := range observed {
-		if !media(o) {
+		if o.What != "segment" {
 			continue
 		}
 		done := o.At.Add(o.Duration)
@@ -295,35 +299,57 @@ func (f *failover) judge(observed []plextest.Observation, at time.Time) {
 
 // visits are requests that any server can answer.
 type visits struct {
-	mu            sync.Mutex
-	longest       time.Duration
-	asked, failed int
+	mu      sync.Mutex
+	asked   int
+	failed  int
+	cut     int           // were waiting when the show ended
+	longest time.Duration // any took
+	lastBad time.Time     // when the last one was made that failed or took long
 }
 
-// come asks from eight places, ten times a second each.
-func (t *visits) come(ctx context.Context, url string, d time.Duration) {
+// tooLong is what people notice of a request.
+const tooLong = time.Second
+
+// come asks from eight places, ten times a second each, for pictures.
+func (t *visits) come(ctx context.Context, base string, d time.Duration) {
 	end := time.Now().Add(d)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
 			client := home(100 + i)
 			defer client.CloseIdleConnections()
-			for time.Now().Before(end) && ctx.Err() == nil {
-				began := time.Now()
-				ok := visit(ctx, client, fmt.Sprintf("%s/library/metadata/%d?X-Plex-Client-Identifier=visitor%d&X-Plex-Token=%s", url, 1+i, i, token))
-				took := time.Since(began)
-				t.mu.Lock()
-				t.asked++
-				t.longest = max(t.longest, took)
-				if !ok {
-					t.failed++
+			for n := 0; time.Now().Before(end) && ctx.Err() == nil; n++ {
+				q := url.Values{
+					"width": {"300"}, "height": {"450"}, "X-Plex-Client-Identifier": {fmt.Sprintf("visitor%d", i)}, "X-Plex-Token": {token},
+					"url": {fmt.Sprintf("/library/metadata/%d/thumb/%d", 1+n%16, i)},
 				}
-				t.mu.Unlock()
+				began := time.Now()
+				ok := visit(ctx, client, base+"/photo/:/transcode?"+q.Encode())
+				took := time.Since(began)
+				t.note(began, took, ok, ctx.Err() != nil)
 				time.Sleep(100*time.Millisecond - min(took, 100*time.Millisecond))
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// note takes down what became of one.
+func (t *visits) note(began time.Time, took time.Duration, ok, over bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.asked++
+	t.longest = max(t.longest, took)
+	switch {
+	case ok:
+	case over:
+		t.cut++
+	default:
+		t.failed++
+	}
+	if (!ok || took > tooLong) && began.After(t.lastBad) {
+		t.lastBad = began
+	}
 }
 
 func visit(ctx context.Context, client *http.Client, url string) bool {
@@ -335,8 +361,9 @@ func visit(ctx context.Context, client *http.Client, url string) bool {
 	if err != nil {
 		return false
 	}
-	_ = res.Body.Close()
-	return res.StatusCode == http.StatusOK
+	defer res.Body.Close()
+	_, err = io.Copy(io.Discard, res.Body)
+	return err == nil && res.StatusCode == http.StatusOK
 }
 
 // waits are the longest of all playbacks in all repeats, in seconds.
@@ -346,6 +373,5 @@ func (b behaviour) waits(peer int, of func(seen) failover) (s sample) {
 			s = append(s, w.Seconds())
 		}
 	}
-	slices.Sort(s)
 	return s
 }

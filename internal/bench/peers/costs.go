@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -82,7 +83,7 @@ func measureCosts(ctx context.Context, o options, dir string, peers []peer) (cos
 			continue
 		}
 		for k := range kinds {
-			if err := profile(x, loads[i], kinds[k], filepath.Join(o.profiles, fmt.Sprintf("%d-%d.pprof", i, k))); err != nil {
+			if err := profile(x, loads[i], kinds[k], filepath.Join(o.profiles, fmt.Sprintf("%d-%d", i, k))); err != nil {
 				return nil, err
 			}
 		}
@@ -139,25 +140,36 @@ func span(x *proxy, l *load, k kind, d time.Duration) (cost, error) {
 	}, nil
 }
 
-// profile writes down where a Caddy's processor time goes under a kind of load.
+// profile writes down where a Caddy's processor time goes under a kind of load,
+// and what it allocates.
 func profile(x *proxy, l *load, k kind, file string) error {
 	const length = 10 * time.Second
-	f, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { _, _ = l.run(k, length+time.Second) })
-	res, err := http.Get(fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", x.admin, int(length.Seconds())))
+	wg.Go(func() { _, _ = l.run(k, length+2*time.Second) })
+	seconds := fmt.Sprintf("?seconds=%d", int(length.Seconds()))
+	if err := fetch(x.admin+"/debug/pprof/profile"+seconds, file+".cpu"); err != nil {
+		return fmt.Errorf("profiling %s: %w", x.name, err)
+	}
+	if err := fetch(x.admin+"/debug/pprof/allocs", file+".allocs"); err != nil {
+		return fmt.Errorf("profiling %s: %w", x.name, err)
+	}
+	return nil
+}
+
+func fetch(url, file string) error {
+	res, err := http.Get(url)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("profiling %s: status %d", x.name, res.StatusCode)
+		return fmt.Errorf("status %d", res.StatusCode)
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return err
 	}
 	_, err = io.Copy(f, res.Body)
-	return err
+	return errors.Join(err, f.Close())
 }

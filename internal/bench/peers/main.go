@@ -46,8 +46,8 @@ func main() {
 	long := flag.Bool("long", false, "four times as many rounds")
 	flag.StringVar(&o.caddy, "caddy", "bin/caddy", "a Caddy with plexlb")
 	flag.StringVar(&o.file, "o", "", "Markdown file whose section is replaced (default none)")
-	flag.IntVar(&o.rounds, "rounds", 7, "spans of each kind of load at each proxy")
-	flag.DurationVar(&o.span, "span", 800*time.Millisecond, "how long each is")
+	flag.IntVar(&o.rounds, "rounds", 40, "spans of each kind of load at each proxy")
+	flag.DurationVar(&o.span, "span", 120*time.Millisecond, "how long each is")
 	flag.IntVar(&o.repeats, "repeats", 3, "how often behaviour is watched")
 	flag.StringVar(&o.only, "only", "", "measure costs or behaviour alone")
 	flag.StringVar(&o.profiles, "profiles", "", "profile Caddy and put the files there; the costs are higher then")
@@ -92,7 +92,7 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	if o.only != "costs" {
-		if b, err = watchBehaviour(ctx, o, dir, peers); err != nil {
+		if b, err = watchBehaviour(ctx, o, dir, watched(peers)); err != nil {
 			return fmt.Errorf("watching behaviour: %w", err)
 		}
 	}

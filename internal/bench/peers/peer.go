@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +19,7 @@ type peer struct {
 	packet  string // of Debian, that has it
 	version []string
 	setting setting
+	costs   bool // of interest for its costs alone
 }
 
 // setting writes a peer's configuration into dir and returns the arguments that
@@ -29,12 +31,13 @@ type setting func(dir, listen, admin string, servers []string) (args []string, e
 func all(caddy string) []peer {
 	version := []string{"version"}
 	return []peer{
-		{"plexlb", caddy, "", version, ours},
-		{"Caddy `least_conn`", caddy, "", version, stock("least_conn")},
-		{"Caddy `uri_hash`", caddy, "", version, stock("uri_hash")},
-		{"Caddy `query session`", caddy, "", version, stock("query session")},
-		{"HAProxy leastconn, stick-table", "haproxy", "haproxy", []string{"-v"}, haproxy},
-		{"nginx hash", "nginx", "nginx-light", []string{"-v"}, nginx},
+		{"plexlb", caddy, "", version, ours, false},
+		{"Caddy `least_conn`", caddy, "", version, stock("least_conn", flush), false},
+		{"Caddy `uri_hash`", caddy, "", version, stock("uri_hash", flush), false},
+		{"Caddy `query session`", caddy, "", version, stock("query session", flush), false},
+		{"Caddy `least_conn`, `flush_interval -1`", caddy, "", version, stock("least_conn", "-1"), true},
+		{"HAProxy leastconn, stick-table", "haproxy", "haproxy", []string{"-v"}, haproxy, false},
+		{"nginx hash", "nginx", "nginx-light", []string{"-v"}, nginx, false},
 	}
 }
 
@@ -58,6 +61,11 @@ func present(caddy string) (here, missing []peer, err error) {
 		here = append(here, p)
 	}
 	return here, missing, nil
+}
+
+// watched are the peers whose behaviour is of interest.
+func watched(peers []peer) []peer {
+	return slices.DeleteFunc(slices.Clone(peers), func(p peer) bool { return p.costs })
 }
 
 var versionNumber = regexp.MustCompile(`\d+\.\d+\.\d+`)
@@ -91,6 +99,9 @@ const caddyProxy = `reverse_proxy SERVERS {
 		lb_policy POLICY
 		lb_try_duration 5s
 		lb_try_interval 100ms
+		lb_retry_match {
+			method GET HEAD
+		}
 		health_uri /identity
 		health_interval 2s
 		health_timeout 2s
@@ -99,7 +110,7 @@ const caddyProxy = `reverse_proxy SERVERS {
 		health_body machineIdentifier
 		fail_duration 5s
 		max_fails 3
-		flush_interval -1
+		flush_interval FLUSH
 		stream_close_delay 5m
 		header_up X-Forwarded-For {client_ip}
 		transport http {
@@ -119,10 +130,13 @@ func ours(dir, listen, admin string, servers []string) ([]string, error) {
 	return caddy(dir, listen, admin, global, "plexlb")
 }
 
+// flush is what the directive sets for flush_interval.
+const flush = "100ms"
+
 // stock is Caddy's own proxy with one of its policies.
-func stock(policy string) setting {
+func stock(policy, flush string) setting {
 	return func(dir, listen, admin string, servers []string) ([]string, error) {
-		return caddy(dir, listen, admin, "", strings.NewReplacer("SERVERS", strings.Join(servers, " "), "POLICY", policy).Replace(caddyProxy))
+		return caddy(dir, listen, admin, "", strings.NewReplacer("SERVERS", strings.Join(servers, " "), "POLICY", policy, "FLUSH", flush).Replace(caddyProxy))
 	}
 }
 

@@ -55,7 +55,7 @@ func start(ctx context.Context, p peer, dir string, servers []string) (*proxy, e
 	x := &proxy{peer: p, url: "http://" + listen, admin: "http://" + admin, cmd: exec.Command(p.program, args...), done: make(chan struct{})}
 	x.cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 	x.cmd.Stdout, x.cmd.Stderr = out, out
-	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us to pass on
+	detach(x.cmd)
 	if err := x.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", p.name, err)
 	}
@@ -100,7 +100,7 @@ func (x *proxy) stop() {
 	select {
 	case <-x.done:
 	case <-time.After(3 * time.Second):
-		_ = syscall.Kill(-x.cmd.Process.Pid, syscall.SIGKILL) // its group: children too
+		killFamily(x.cmd)
 		<-x.done
 	}
 }
@@ -120,7 +120,7 @@ func serve(args ...string) (*server, error) {
 	}
 	s := &server{cmd: exec.Command(self, append([]string{standInCommand}, args...)...)}
 	s.cmd.Stderr = os.Stderr
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	detach(s.cmd)
 	if s.stdin, err = s.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func (s *server) kill() {
 }
 
 // hang stops the process: its connections stay, and the kernel takes new ones.
-func (s *server) hang() error { return s.cmd.Process.Signal(syscall.SIGSTOP) }
+func (s *server) hang() error { return pause(s.cmd) }
 
 // house is some servers.
 type house []*server

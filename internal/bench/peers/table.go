@@ -82,7 +82,7 @@ func section(peers []peer, c costs, b behaviour, command string, took time.Durat
 		s.WriteString("\n### What a request costs\n\n" + c.table(peers) + costNotes(len(c[0][0])))
 	}
 	if b != nil {
-		s.WriteString("\n### What viewers meet\n\n" + b.table(peers) + behaviourNotes(len(b[0])))
+		s.WriteString("\n### What viewers meet\n\n" + b.table(watched(peers)) + behaviourNotes(len(b[0])))
 	}
 	return s.String()
 }
@@ -124,7 +124,7 @@ func costNotes(rounds int) string {
 	return fmt.Sprintf(`
 Medians of %d spans at each proxy, which take turns, with quartiles. CPU time is that of all processes of the proxy, health checks and readings of sessions included; ratios are taken within a turn. %d connections ask as fast as they are answered, so requests per second and latencies are those of a machine that proxy, servers and clients share.
 
-All Caddys have the options that the directive plexlb sets (health checks, retries, no compression), also where that is not their default. A timeline costs plexlb more than a request: its answer is read, and where the playback is not at the primary server, that one gets a copy (mode replicated).
+All Caddys have the options that the directive plexlb sets (health checks, retries, no compression, flushing), also where that is not their default; one has instead the flush_interval of -1 that is often advised for media. plexlb sends listings to the primary server, the others to any. A timeline costs plexlb more than a request: its answer is read, and where the playback is not at the primary server, that one gets a copy (mode replicated).
 `, rounds, connections)
 }
 
@@ -148,7 +148,7 @@ func (b behaviour) table(peers []peer) string {
 		return b.sample(i, func(r seen) float64 { return r.switches }).show("%.1f")
 	})
 	t.row("playbacks without a lost segment", n, percent(func(r seen) float64 { return r.whole }))
-	t.row("answers 503, nothing happening", n, func(i int) string {
+	t.row("answers 503", n, func(i int) string {
 		return b.sample(i, func(r seen) float64 { return float64(r.busy) }).show("%.0f")
 	})
 	for _, loss := range []struct {
@@ -168,20 +168,28 @@ func (b behaviour) table(peers []peer) string {
 			return fmt.Sprintf("%d of %d", carried, hit)
 		})
 		t.row("their longest wait for a segment, s", n, func(i int) string { return b.waits(i, loss.of).show("%.1f") })
-		t.row("longest wait of other requests, s", n, func(i int) string {
-			return b.sample(i, func(r seen) float64 { return loss.of(r).listing.Seconds() }).show("%.1f")
-		})
-		t.row("other requests that failed", n, percent(func(r seen) float64 { return loss.of(r).failed }))
-		t.row("answers 503", n, func(i int) string {
+		t.row("answers 503 to viewers", n, func(i int) string {
 			return b.sample(i, func(r seen) float64 { return float64(loss.of(r).busy) }).show("%.0f")
 		})
+		t.row("pictures: trouble for new requests ends after, s", n, func(i int) string {
+			return b.sample(i, func(r seen) float64 { return loss.of(r).trouble.Seconds() }).show("%.1f")
+		})
+		t.row("longest wait for one, s", n, func(i int) string {
+			for _, r := range b[i] {
+				if loss.of(r).cut {
+					return fmt.Sprintf("over %.0f", loss.after.Seconds())
+				}
+			}
+			return b.sample(i, func(r seen) float64 { return loss.of(r).longest.Seconds() }).show("%.1f")
+		})
+		t.row("pictures that failed", n, percent(func(r seen) float64 { return loss.of(r).failed }))
 	}
 	return t.b.String()
 }
 
 func behaviourNotes(repeats int) string {
 	return fmt.Sprintf(`
-Medians of %d repeats with quartiles. %d viewers of six kinds (Plex Web, Plex for iOS, Plex for Kodi, Plex MPV Shim, plex-api-rs, Plezy), each from an address of its own, come at once to three servers of the same strength; each watches segments of %v. *Wrong* is a start on a server that has more than its third. A *switch* is a request of a playback that another server answers than the one before; the servers share nothing but their library, so a segment asked of the wrong one is lost. *Other requests* are listings, which any server can answer, from eight more addresses; at plexlb they go to the primary server, which is not the one that is lost. What was not there %v after a server was killed, or %v after one hung, did not go on.
+Medians of %d repeats, with quartiles where they differ. %d viewers of six kinds (Plex Web, Plex for iOS, Plex for Kodi, Plex MPV Shim, plex-api-rs, Plezy), each from an address of its own, come at once to three servers of the same strength; each watches segments of %v. *Wrong* is a start on a server that has more than its third. A *switch* is a request of a playback that another server answers than the one before; the servers share nothing but their library, so a segment asked of the wrong one is lost. *Pictures* are requests that any server can answer, eighty a second from eight more addresses; *trouble* is one that fails or takes over a second. The server that is lost is not the primary. What was not there %v after a server was killed, or %v after one hung, did not go on.
 
 HAProxy sticks to the session in the path or the query, else to X-Plex-Client-Identifier, and checks /identity every two seconds, two failures being the end. nginx hashes the session in the path or the query, else the client's address, and has no active checks.
 `, repeats, audience, segmentDuration, afterDeath, afterHang)
