@@ -28,6 +28,7 @@ usage() {
 		       ./xcaddy.sh demo [--stay]      three stand-in servers, thirty viewers, one minute
 		       ./xcaddy.sh test               format, vet, staticcheck, tests, examples
 		       ./xcaddy.sh test --e2e         the built Caddy with a real ACME server and HTTP/1.1, 2 and 3
+		       ./xcaddy.sh bench [--long]     measure costs and behaviour, into BENCHMARKS.md
 	EOT
 	exit 2
 }
@@ -181,6 +182,12 @@ demo)
 	build bin/caddy
 	go build -o bin/demo ./examples/demo
 	exec bin/demo -caddy bin/caddy "$@"
+	;;
+bench)
+	case "$#:${1-}" in 0:) ;; 1:--long) ;; *) usage ;; esac
+	build bin/caddy
+	go build -o bin/peers ./internal/bench/peers
+	BENCH_COMMAND="./xcaddy.sh bench${1:+ $1}" bin/peers -caddy bin/caddy -o BENCHMARKS.md "$@"
 	;;
 test)
 	case "$#:${1-}" in
