@@ -37,7 +37,7 @@ func measureCosts(ctx context.Context, o options, dir string, peers []peer) (cos
 	proxies := make([]*proxy, len(peers))
 	loads := make([]*load, len(peers))
 	for i, p := range peers {
-		if proxies[i], err = start(ctx, p, dir, h.addresses()); err != nil {
+		if proxies[i], err = start(ctx, p, dir, h.addresses()[:o.servers]); err != nil {
 			return nil, err
 		}
 		defer proxies[i].stop()
@@ -61,10 +61,7 @@ func measureCosts(ctx context.Context, o options, dir string, peers []peer) (cos
 				if ctx.Err() != nil {
 					return nil, ctx.Err()
 				}
-				i := (n + max(round, 0)) % len(peers)
-				if round%2 == 1 { // nobody always comes after the same
-					i = len(peers) - 1 - i
-				}
+				i := turn(round, n, len(peers))
 				c, err := span(proxies[i], loads[i], kinds[k], o.span)
 				if err != nil {
 					return nil, fmt.Errorf("%s: %w", peers[i].name, err)
@@ -89,6 +86,17 @@ func measureCosts(ctx context.Context, o options, dir string, peers []peer) (cos
 		}
 	}
 	return all, nil
+}
+
+// turn returns whose turn it is as number n of a round: in every other round
+// the order is turned round, and every two it begins with the next, so that
+// nobody always comes first, nor always after the same.
+func turn(round, n, of int) int {
+	i := (n + (round+1)/2) % of
+	if round%2 == 0 {
+		return i
+	}
+	return of - 1 - i
 }
 
 // begin starts the playbacks whose segments will be asked for.

@@ -19,6 +19,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -32,6 +34,8 @@ type options struct {
 	repeats  int           // of behaviour
 	only     string        // costs or behaviour; empty for both
 	profiles string        // folder for CPU profiles of the Caddys; empty for none
+	servers  int           // in front of which costs are measured
+	match    *regexp.Regexp
 }
 
 func main() {
@@ -51,11 +55,14 @@ func main() {
 	flag.IntVar(&o.repeats, "repeats", 3, "how often behaviour is watched")
 	flag.StringVar(&o.only, "only", "", "measure costs or behaviour alone")
 	flag.StringVar(&o.profiles, "profiles", "", "profile Caddy and put the files there; the costs are higher then")
+	flag.IntVar(&o.servers, "servers", 3, "servers behind each proxy where costs are measured; with 1, no peer gains by asking fewer")
+	match := flag.String("match", "", "measure only peers whose name matches this, and the first two")
 	flag.Parse()
+	o.match = regexp.MustCompile(*match)
 	if *long {
 		o.rounds, o.repeats = 4*o.rounds, 4*o.repeats
 	}
-	if flag.NArg() > 0 || o.rounds < 1 || o.repeats < 1 || o.only != "" && o.only != "costs" && o.only != "behaviour" {
+	if flag.NArg() > 0 || o.rounds < 1 || o.servers < 1 || o.servers > 3 || o.repeats < 1 || o.only != "" && o.only != "costs" && o.only != "behaviour" {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -83,6 +90,12 @@ func run(ctx context.Context, o options) error {
 		fmt.Fprintf(os.Stderr, "%s is not in the PATH (apt-get install %s) and is left out\n", m.program, m.packet)
 	}
 
+	n := 0
+	peers = slices.DeleteFunc(peers, func(p peer) bool {
+		n++
+		return n > baseline+1 && !o.match.MatchString(p.name)
+	})
+
 	began := time.Now()
 	var c costs
 	var b behaviour
@@ -99,7 +112,7 @@ func run(ctx context.Context, o options) error {
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
-	text := section(peers, c, b, command(o), time.Since(began))
+	text := section(o, peers, c, b, time.Since(began))
 	fmt.Println(text)
 	if o.file == "" {
 		return nil
@@ -108,6 +121,6 @@ func run(ctx context.Context, o options) error {
 }
 
 // command is how to repeat it.
-func command(o options) string {
+func command() string {
 	return cmp.Or(os.Getenv("BENCH_COMMAND"), "go run ./internal/bench/peers "+strings.Join(os.Args[1:], " "))
 }

@@ -74,12 +74,12 @@ func (t *table) row(name string, n int, cell func(peer int) string) {
 }
 
 // section is what BENCHMARKS.md says of the peers.
-func section(peers []peer, c costs, b behaviour, command string, took time.Duration) string {
+func section(o options, peers []peer, c costs, b behaviour, took time.Duration) string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "## Beside other proxies\n\n%s, by `%s` in %s.\n\nOn %s; %s. Three servers on the same machine, clients on 127.0.0.1, no TLS.\n",
-		time.Now().UTC().Format("2006-01-02"), command, took.Round(time.Second), machine(), versions(peers))
+	fmt.Fprintf(&s, "## Beside other proxies\n\n%s, by `%s` in %s.\n\nOn %s; %s. Proxies, servers and clients are on the same machine, at 127.0.0.1, without TLS.\n",
+		time.Now().UTC().Format("2006-01-02"), command(), took.Round(time.Second), machine(), versions(peers))
 	if c != nil {
-		s.WriteString("\n### What a request costs\n\n" + c.table(peers) + costNotes(len(c[0][0])))
+		s.WriteString("\n### What a request costs\n\n" + c.table(peers) + costNotes(len(c[0][0]), o.servers))
 	}
 	if b != nil {
 		s.WriteString("\n### What viewers meet\n\n" + b.table(watched(peers)) + behaviourNotes(len(b[0])))
@@ -120,12 +120,12 @@ func (c costs) table(peers []peer) string {
 	return t.b.String()
 }
 
-func costNotes(rounds int) string {
+func costNotes(rounds, servers int) string {
 	return fmt.Sprintf(`
-Medians of %d spans at each proxy, which take turns, with quartiles. CPU time is that of all processes of the proxy, health checks and readings of sessions included; ratios are taken within a turn. %d connections ask as fast as they are answered, so requests per second and latencies are those of a machine that proxy, servers and clients share.
+Medians of %d spans at each proxy, which take turns, with quartiles; servers behind each proxy: %d. CPU time is that of all processes of the proxy, health checks and readings of sessions included; ratios are taken within a turn. %d connections ask as fast as they are answered, so requests per second and latencies are those of a machine that proxy, servers and clients share.
 
 All Caddys have the options that the directive plexlb sets (health checks, retries, no compression, flushing), also where that is not their default; one has instead the flush_interval of -1 that is often advised for media. plexlb sends listings to the primary server, the others to any. A timeline costs plexlb more than a request: its answer is read, and where the playback is not at the primary server, that one gets a copy (mode replicated).
-`, rounds, connections)
+`, rounds, servers, connections)
 }
 
 func (b behaviour) sample(peer int, of func(seen) float64) (s sample) {
