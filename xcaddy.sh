@@ -30,6 +30,7 @@ usage() {
 		       ./xcaddy.sh test --e2e         the built Caddy with a real ACME server, HTTP/1.1, 2 and 3, a browser and players, and a short soak
 		       ./xcaddy.sh test --soak [time] faults, reloads and junk for so long (default: 30m), with 500 viewers from 10m on;
 		                                      PLEXLB_SOAK_SEED and PLEXLB_SOAK_VIEWERS repeat a run or change the crowd
+		       ./xcaddy.sh bench [--long]     measure costs and behaviour, into BENCHMARKS.md
 	EOT
 	exit 2
 }
@@ -200,6 +201,12 @@ demo)
 	build bin/caddy
 	go build -o bin/demo ./examples/demo
 	exec bin/demo -caddy bin/caddy "$@"
+	;;
+bench)
+	case "$#:${1-}" in 0:) ;; 1:--long) ;; *) usage ;; esac
+	build bin/caddy
+	go build -o bin/peers ./internal/bench/peers
+	BENCH_COMMAND="./xcaddy.sh bench${1:+ $1}" bin/peers -caddy bin/caddy -o BENCHMARKS.md "$@"
 	;;
 test)
 	case "$#:${1-}" in

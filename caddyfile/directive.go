@@ -46,7 +46,7 @@ import (
 //		health_body <machineIdentifier, the configured one where there is one>
 //		fail_duration 5s
 //		max_fails 3
-//		flush_interval -1
+//		flush_interval 100ms
 //		stream_close_delay 5m
 //		header_up X-Forwarded-For {client_ip}
 //		transport http {

@@ -87,7 +87,10 @@ func fill(proxy *reverseproxy.Handler, given map[string]*caddyfile.Dispenser, se
 	}
 
 	if given["flush_interval"] == nil {
-		proxy.FlushInterval = -1
+		// What has no known length is flushed at once in any case. For the
+		// rest, a flush after each piece is work for nothing as long as the
+		// next piece follows; what does not move gets through after this.
+		proxy.FlushInterval = caddy.Duration(100 * time.Millisecond)
 	}
 	if given["stream_close_delay"] == nil {
 		// Notifications go on over a reload, rather than all clients

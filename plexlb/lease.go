@@ -512,9 +512,18 @@ func (l *Lease) end() {
 	}
 	clear(l.tried)
 	clear(l.before)
-	*l = Lease{tried: l.tried[:0], before: l.before[:0], wait: wait{shard: l.wait.shard}}
+	body := l.body
+	body.Reset()
+	if body.Cap() > maxKept {
+		body = bytes.Buffer{}
+	}
+	*l = Lease{answer: answer{body: body}, tried: l.tried[:0], before: l.before[:0], wait: wait{shard: l.wait.shard}}
 	leases.Put(l)
 }
+
+// maxKept is how large a buffer for an answer may be to be used again, in bytes:
+// answers to timelines are small.
+const maxKept = 4 << 10
 
 // broken reports whether the server broke off an answer that was the playback.
 func (l *Lease) broken() bool {

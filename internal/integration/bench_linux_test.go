@@ -11,11 +11,10 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
+	"github.com/plexlb/caddy-plexlb/internal/bench/cputime"
 	"github.com/plexlb/caddy-plexlb/internal/plextest"
 )
 
@@ -227,14 +226,12 @@ func median(list []float64) float64 {
 	return list[len(list)/2]
 }
 
-// processorTime is what a process has taken so far, to the nanosecond: unlike
-// getrusage, the clock of a process can be read by others while it runs.
+// processorTime is what a process has taken so far.
 func processorTime(b *testing.B, pid int) time.Duration {
 	b.Helper()
-	var at syscall.Timespec
-	const scheduled = 2 // see clock_getcpuclockid(3)
-	if _, _, errno := syscall.Syscall(syscall.SYS_CLOCK_GETTIME, uintptr(^pid<<3|scheduled), uintptr(unsafe.Pointer(&at)), 0); errno != 0 {
-		b.Fatalf("reading the clock of process %d: %v", pid, errno)
+	took, err := cputime.Of(pid)
+	if err != nil {
+		b.Fatal(err)
 	}
-	return time.Duration(at.Nano())
+	return took
 }

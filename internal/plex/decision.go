@@ -1,6 +1,7 @@
 package plex
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 )
@@ -106,10 +107,11 @@ func (v Verdict) Work() Work {
 // Terminated reports whether the answer to a timeline says that the playback
 // was ended at its server, by an operator or a limit [P §3.6].
 func Terminated(contentType, contentEncoding string, body []byte) bool {
+	const word = "terminationCode"
 	body, err := plain(contentEncoding, body)
-	if err != nil {
+	if err != nil || !bytes.Contains(body, []byte(word)) { // nearly always: nothing to read then
 		return false
 	}
 	c, err := readContainer(contentType, body)
-	return err == nil && c.integer("terminationCode") != 0
+	return err == nil && c.integer(word) != 0
 }

@@ -1,0 +1,2 @@
+// Package cputime reads how much processor time other processes have taken.
+package cputime
