@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -37,7 +38,8 @@ type Dashboard struct {
 	Control bool `json:"control,omitempty"`
 
 	app     *App
-	leaving leave
+	leaving *leave
+	servers sync.Map // *http.Server → nil: those that tell when they shut down
 	guard   *http.CrossOriginProtection
 }
 
@@ -102,7 +104,7 @@ func (d *Dashboard) Provision(ctx caddy.Context) error {
 	}
 	d.app = app.(*App)
 	d.guard = http.NewCrossOriginProtection()
-	d.leaving = make(leave)
+	d.leaving = &leave{done: make(chan struct{})}
 	// A server waits for its requests when it stops. Pages have to leave
 	// before; the context ends only afterwards.
 	return d.app.events.Subscribe(&caddyevents.Subscription{
@@ -110,12 +112,17 @@ func (d *Dashboard) Provision(ctx caddy.Context) error {
 	})
 }
 
-// leave is closed when the config is about to stop.
-type leave chan struct{}
+// leave says when the pages have to go.
+type leave struct {
+	done chan struct{}
+	once sync.Once
+}
 
-// Handle closes the channel. A config stops once.
-func (l leave) Handle(context.Context, caddy.Event) error {
-	close(l)
+func (l *leave) now() { l.once.Do(func() { close(l.done) }) }
+
+// Handle hears that the config is about to stop.
+func (l *leave) Handle(context.Context, caddy.Event) error {
+	l.now()
 	return nil
 }
 
@@ -189,6 +196,12 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhtt
 
 // serveEvents tells a page what there is, and what changes, until it leaves.
 func (d *Dashboard) serveEvents(w http.ResponseWriter, r *http.Request) error {
+	// A config that fails as it starts is stopped without a word.
+	if s, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok {
+		if _, known := d.servers.LoadOrStore(s, nil); !known {
+			s.RegisterOnShutdown(d.leaving.now)
+		}
+	}
 	live := &d.app.state.live
 	p, err := live.open(d.app, d.Control, time.Now())
 	if err != nil {
@@ -206,7 +219,7 @@ func (d *Dashboard) serveEvents(w http.ResponseWriter, r *http.Request) error {
 		select {
 		case <-r.Context().Done():
 			return nil
-		case <-d.leaving:
+		case <-d.leaving.done:
 			return nil
 		case text, ok := <-p.messages:
 			if !ok {
@@ -294,5 +307,5 @@ var (
 	_ caddy.Provisioner           = (*Dashboard)(nil)
 	_ caddyfile.Unmarshaler       = (*Dashboard)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Dashboard)(nil)
-	_ caddyevents.Handler         = leave(nil)
+	_ caddyevents.Handler         = (*leave)(nil)
 )

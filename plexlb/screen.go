@@ -242,26 +242,19 @@ func (s screen) explain(v *sessionStatus) error {
 	line("Age", fmt.Sprintf("%s, idle for %s", short(v.AgeSeconds.duration()), short(v.IdleSeconds.duration())))
 	line("Can be moved", map[bool]string{true: "yes", false: "no"}[v.Movable])
 	line("Why", reason(v.Why.Reason, reasonTexts)+", "+clock(v.Why.At))
+	if v.FirstWhy != nil {
+		line("Placed first", reason(v.FirstWhy.Reason, reasonTexts)+", "+clock(v.FirstWhy.At))
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	if len(v.Why.Table) > 0 {
-		_, _ = fmt.Fprintln(s)
-		t := s.table(5)
-		t.row(plain, "SERVER", "LOAD", "COST", "WEIGHT", "SCORE", "")
-		for _, r := range v.Why.Table {
-			verdict, colour := r.Excluded, yellow
-			if r.Server == v.Why.Server {
-				verdict, colour = strings.TrimSuffix("chosen, "+verdict, ", "), green
-			}
-			t.row(colour, r.Server, decimal(r.Load), decimal(r.Cost), decimal(r.Weight), decimal(r.Score), verdict)
-		}
-		if err := t.Flush(); err != nil {
+	if err := s.candidates("", &v.Why); err != nil {
+		return err
+	}
+	if v.FirstWhy != nil {
+		if err := s.candidates("When it was placed first:", v.FirstWhy); err != nil {
 			return err
 		}
-	}
-	if v.Why.More > 0 {
-		_ = s.say("and %d more", v.Why.More)
 	}
 	if len(v.Moves) == 0 {
 		return nil
@@ -273,6 +266,33 @@ func (s screen) explain(v *sessionStatus) error {
 		t.row(plain, clock(m.At), m.From, m.To, reason(m.Cause, causeTexts))
 	}
 	return t.Flush()
+}
+
+// candidates prints the table that a choice was made from, if there is one.
+func (s screen) candidates(head string, w *whyStatus) error {
+	if len(w.Table) == 0 {
+		return nil
+	}
+	_, _ = fmt.Fprintln(s)
+	if head != "" {
+		_, _ = fmt.Fprintln(s, head)
+	}
+	t := s.table(5)
+	t.row(plain, "SERVER", "LOAD", "COST", "WEIGHT", "SCORE", "")
+	for _, r := range w.Table {
+		verdict, colour := r.Excluded, yellow
+		if r.Server == w.Server {
+			verdict, colour = strings.TrimSuffix("chosen, "+verdict, ", "), green
+		}
+		t.row(colour, r.Server, decimal(r.Load), decimal(r.Cost), decimal(r.Weight), decimal(r.Score), verdict)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if w.More > 0 {
+		return s.say("and %d more", w.More)
+	}
+	return nil
 }
 
 // moves prints what a rebalancing did.

@@ -68,8 +68,9 @@ type sessionStatus struct {
 	Confirmed   bool         `json:"confirmed"` // a server has accepted it
 	Lost        bool         `json:"lost"`
 	Movable     bool         `json:"movable"`
-	Moves       []moveStatus `json:"moves"` // the last eight
-	Why         whyStatus    `json:"why"`
+	Moves       []moveStatus `json:"moves"`               // the last eight
+	Why         whyStatus    `json:"why"`                 // of the latest choice
+	FirstWhy    *whyStatus   `json:"first_why,omitempty"` // of the first one, if it was another
 }
 
 type sessionIDs struct {
@@ -176,22 +177,30 @@ func statusOf(v *cluster.PlaybackView, now time.Time) sessionStatus {
 		IDs:   sessionIDs{v.Transcode, v.Session, v.Playback, v.Client},
 		Title: v.Title, Client: v.Device, Item: bare(v.Item), Server: v.Server, Kind: v.Work.String(), State: playbackState(v),
 		PlacedAt: utc(v.Placed), AgeSeconds: since(v.Placed, now), IdleSeconds: since(v.Seen, now),
-		Confirmed: v.Confirmed, Lost: v.Lost, Movable: v.Movable, Moves: []moveStatus{},
-		Why: whyStatus{Reason: v.Why.Reason.String(), At: utc(v.Why.At), Table: []rowStatus{}, More: v.Why.More},
+		Confirmed: v.Confirmed, Lost: v.Lost, Movable: v.Movable, Moves: []moveStatus{}, Why: whyOf(&v.Why),
+	}
+	if v.First != nil {
+		first := whyOf(v.First)
+		s.FirstWhy = &first
 	}
 	for _, m := range v.History {
 		s.Moves = append(s.Moves, moveStatus{utc(m.At), m.From, m.To, m.Cause.String()})
 	}
-	if v.Why.Chosen != nil {
-		s.Why.Server = v.Why.Chosen.Name()
+	return s
+}
+
+func whyOf(p *cluster.Placement) whyStatus {
+	w := whyStatus{Reason: p.Reason.String(), At: utc(p.At), Table: []rowStatus{}, More: p.More}
+	if p.Chosen != nil {
+		w.Server = p.Chosen.Name()
 	}
-	for _, r := range v.Why.Table {
-		s.Why.Table = append(s.Why.Table, rowStatus{
+	for _, r := range p.Table {
+		w.Table = append(w.Table, rowStatus{
 			Server: r.Server.Name(), Load: rounded(float64(r.Load)), Cost: rounded(float64(r.Cost)),
 			Weight: rounded(float64(r.Weight)), Score: rounded(float64(r.Score)), Excluded: r.Out.String(),
 		})
 	}
-	return s
+	return w
 }
 
 // nameOf returns the id by which to speak of a playback.

@@ -21,15 +21,15 @@ import (
 
 // The three requests of a playback that come over and over.
 const (
-	segmentURL  = "/video/:/transcode/universal/session/5xsq5lodh1aivk9p54mmy448/1/20.m4s"
+	segmentURL  = "/video/:/transcode/universal/session/transcode0f0playback01ab/1/20.m4s"
 	timelineURL = "/:/timeline?ratingKey=1&key=%2Flibrary%2Fmetadata%2F1&playbackTime=29007&playQueueItemID=9&state=playing&hasMDE=1&time=29000&duration=634000" +
-		"&X-Plex-Session-Identifier=83rdtmgdmn9hl047mk4rac6w" + clientQuery
+		"&X-Plex-Session-Identifier=playback0of0that0film0ef" + clientQuery
 	startURL = "/video/:/transcode/universal/start.mpd?hasMDE=1&path=%2Flibrary%2Fmetadata%2F1&mediaIndex=0&partIndex=0&protocol=dash" +
-		"&session=5xsq5lodh1aivk9p54mmy448&X-Plex-Session-Identifier=83rdtmgdmn9hl047mk4rac6w" + clientQuery
-	clientQuery = "&X-Plex-Product=Plex%20Web&X-Plex-Version=4.116.1&X-Plex-Client-Identifier=ecwh71kj68l3di7yloaa65v0&X-Plex-Platform=Chrome" +
+		"&session=transcode0f0playback01ab&X-Plex-Session-Identifier=playback0of0that0film0ef" + clientQuery
+	clientQuery = "&X-Plex-Product=Plex%20Web&X-Plex-Version=4.116.1&X-Plex-Client-Identifier=device0in0living0room0cd&X-Plex-Platform=Chrome" +
 		"&X-Plex-Platform-Version=120.0&X-Plex-Features=external-media%2Cindirect-media%2Chub-style-list&X-Plex-Model=bundled&X-Plex-Device=Linux" +
 		"&X-Plex-Device-Name=Chrome&X-Plex-Device-Screen-Resolution=1868x897%2C1920x1080&X-Plex-Token=secret&X-Plex-Language=es" +
-		"&X-Plex-Session-Id=5bf08213-7349-4f73-8f79-08582f44b05d"
+		"&X-Plex-Session-Id=00000000-1111-4222-8333-444444444444"
 )
 
 // rig is a handler and a policy over n servers, with one playback under way.

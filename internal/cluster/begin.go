@@ -80,7 +80,7 @@ func (l *Ledger) move(p *Playback, q *Query, h *Hold, c *Client, set *Settings, 
 	if i < 0 {
 		return i, reason
 	}
-	p.why = l.explain(q, i, ServerLost, set, candidates, now)
+	p.explained(l.explain(q, i, ServerLost, set, candidates, now))
 	work := p.job.work
 	if q.Role == Start {
 		work = q.Work

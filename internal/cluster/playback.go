@@ -58,7 +58,8 @@ type Playback struct {
 	server  *Server
 	pins    *pins
 	job     job
-	why     why
+	why     why  // of the latest choice
+	first   *why // of the one before any other, nil as long as there was one only
 	placed  time.Duration
 	begun   time.Duration // when the request came that last made PMS play; 0: none yet
 	endedAt time.Duration // 0 while it lasts

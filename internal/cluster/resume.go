@@ -390,7 +390,7 @@ func (l *Ledger) Resumed(r *Resumption, now time.Time) bool {
 	} else {
 		l.reserve(p, r.work, at)
 	}
-	p.why = r.why
+	p.explained(r.why)
 	p.confirmed.Store(true)
 	l.placed(r.To, Resumed)
 	l.totals.Moved++
@@ -423,7 +423,7 @@ func (l *Ledger) Found(p *Playback, s *Server, transcode string, work Work, caus
 	l.moved(p, cause)
 	l.pin(p, s)
 	p.endedAt, p.lost = 0, false
-	p.why = why{reason: Adopted, at: at, chosen: s}
+	p.explained(why{reason: Adopted, at: at, chosen: s})
 	p.confirmed.Store(true)
 	p.resumed = l.resumptions.Add(1)
 	l.enter(&p.job, s, transcode)

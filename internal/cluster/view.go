@@ -45,6 +45,7 @@ type PlaybackView struct {
 	History      []Move // the last ones, with those that another balancer made
 	Movable      bool   // it can be carried, as far as is known
 	Why          Placement
+	First        *Placement // the first choice, if there were others since
 }
 
 // View returns the servers as they stand.
@@ -163,6 +164,10 @@ func (l *Ledger) Explain(id string) (PlaybackView, bool) {
 func (l *Ledger) view(p *Playback) PlaybackView {
 	v := l.outline(p)
 	v.History, v.Why = p.movesSoFar(l), p.why.view(l)
+	if p.first != nil {
+		first := p.first.view(l)
+		v.First = &first
+	}
 	return v
 }
 

@@ -56,6 +56,15 @@ func (w *why) view(l *Ledger) Placement {
 	return v
 }
 
+// explained takes over what a further choice was made from.
+func (p *Playback) explained(w why) {
+	if p.first == nil {
+		first := p.why
+		p.first = &first
+	}
+	p.why = w
+}
+
 // explain keeps what a choice was made from.
 func (l *Ledger) explain(q *Query, chosen int, reason Reason, set *Settings, candidates []Candidate, now time.Duration) why {
 	weighed := reason == LeastLoad || reason == Overflow || reason == ServerLost

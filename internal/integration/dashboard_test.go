@@ -209,7 +209,8 @@ func TestStatusPageFollows(t *testing.T) {
 
 	status, _, text := m.get("/lb/session?id=" + v.TSID)
 	var why map[string]any
-	if err := json.Unmarshal([]byte(text), &why); status != http.StatusOK || err != nil || at(t, why, "why", "reason") != "resumed" || at(t, why, "moves", 0, "to") != "plex3" {
+	if err := json.Unmarshal([]byte(text), &why); status != http.StatusOK || err != nil || at(t, why, "why", "reason") != "resumed" || at(t, why, "moves", 0, "to") != "plex3" ||
+		at(t, why, "first_why", "reason") != "least_load" || at(t, why, "first_why", "server") != from || len(at(t, why, "first_why", "table").([]any)) != 3 {
 		t.Errorf("the explanation: %d %s", status, text)
 	}
 	if status, _, text := m.get("/lb/session?id=nobody"); status != http.StatusNotFound || !strings.Contains(text, `"error"`) {

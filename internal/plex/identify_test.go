@@ -146,7 +146,7 @@ func TestIdentifyIDs(t *testing.T) {
 		header http.Header
 		want   IDs
 	}{
-		"transcode in the path": {segmentTarget, nil, IDs{Transcode: "5xsq5lodh1aivk9p54mmy448"}},
+		"transcode in the path": {segmentTarget, nil, IDs{Transcode: "transcode0f0playback01ab"}},
 		"transcode in a legacy DASH path": {"/video/:/transcode/universal/dash/abc/0/initial.mp4", nil,
 			IDs{Transcode: "abc"}},
 		"transcode in an encoder's path": {"/video/:/transcode/session/abc/0b7f/progress", nil, IDs{Transcode: "abc"}},
@@ -154,9 +154,9 @@ func TestIdentifyIDs(t *testing.T) {
 		"path before query": {"/transcode/sessions/abc?session=other&transcodeSessionId=third", nil,
 			IDs{Transcode: "abc"}},
 		"nothing but the path of a segment": {segmentTarget + "?session=other&X-Plex-Client-Identifier=c",
-			http.Header{"X-Plex-Session-Identifier": {"s"}}, IDs{Transcode: "5xsq5lodh1aivk9p54mmy448"}},
+			http.Header{"X-Plex-Session-Identifier": {"s"}}, IDs{Transcode: "transcode0f0playback01ab"}},
 		"percent-encoded in the path": {"/video/:/transcode/universal/session/a%20b/0/1.m4s", nil, IDs{Transcode: "a b"}},
-		"all in the query of Plex Web": {startTarget, nil, IDs{Transcode: "5xsq5lodh1aivk9p54mmy448",
+		"all in the query of Plex Web": {startTarget, nil, IDs{Transcode: "transcode0f0playback01ab",
 			Session: webSession, Client: webClient}},
 		"timeline of Plex Web has no transcode": {timelineTarget, nil,
 			IDs{Session: webSession, Client: webClient}},
@@ -201,7 +201,7 @@ func TestIdentifyIDs(t *testing.T) {
 		"empty header":                     {"/:/timeline", http.Header{"X-Plex-Client-Identifier": {}}, IDs{}},
 		"first of several headers":         {"/:/timeline", http.Header{"X-Plex-Client-Identifier": {"a", "b"}}, IDs{Client: "a"}},
 		"ids of a pre-flight":              {"OPTIONS /:/timeline?session=a", nil, IDs{Transcode: "a"}},
-		"ids of a pre-flight in the path":  {"OPTIONS " + segmentTarget, nil, IDs{Transcode: "5xsq5lodh1aivk9p54mmy448"}},
+		"ids of a pre-flight in the path":  {"OPTIONS " + segmentTarget, nil, IDs{Transcode: "transcode0f0playback01ab"}},
 		"segment without id, but a query":  {"/video/:/transcode/universal/session//?session=a", nil, IDs{Transcode: "a"}},
 		"segment with doubled slashes":     {"/video/:/transcode//universal/session//abc//0/1.m4s", nil, IDs{Transcode: "abc"}},
 		"sessions of ping and stop":        {"/video/:/transcode/universal/ping?session=a", nil, IDs{Transcode: "a"}},
@@ -415,7 +415,7 @@ func newRequest(t testing.TB, method, target string) *http.Request {
 }
 
 const (
-	segmentTarget = "/video/:/transcode/universal/session/5xsq5lodh1aivk9p54mmy448/1/0.m4s"
+	segmentTarget = "/video/:/transcode/universal/session/transcode0f0playback01ab/1/0.m4s"
 
 	// webTail has the members Plex Web appends to its requests, in its order
 	// [P §3.2], with values of ours.
@@ -433,7 +433,7 @@ const (
 
 	startTarget = "/video/:/transcode/universal/start.mpd?hasMDE=1&path=%2Flibrary%2Fmetadata%2F7&mediaIndex=0&partIndex=0&protocol=dash" +
 		"&fastSeek=1&directPlay=0&directStream=1&subtitleSize=100&audioBoost=100&location=wan&addDebugOverlay=0&autoAdjustQuality=0" +
-		"&directStreamAudio=1&mediaBufferSize=50000&session=5xsq5lodh1aivk9p54mmy448&subtitles=burn&Accept-Language=en" +
+		"&directStreamAudio=1&mediaBufferSize=50000&session=transcode0f0playback01ab&subtitles=burn&Accept-Language=en" +
 		"&X-Plex-Session-Identifier=" + webSession + "&X-Plex-Client-Profile-Extra=add-limitation%28scope%3DvideoCodec%26scopeName%3Dhevc" +
 		"%26type%3DupperBound%26name%3Dvideo.width%26value%3D1920%29&X-Plex-Incomplete-Segments=1" + webTail
 )

@@ -134,33 +134,8 @@ export class Explanation {
           : "Its start is not known here, or it has no segments.";
       parts.push(el("p", { class: "actions" }, move, s.movable ? null : ` ${reason}`));
     }
-    if (why.table?.length) {
-      const best = why.table.find((r) => r.server === why.server)?.score;
-      parts.push(
-        el("h3", {}, "How the servers stood, ", clock(when(why.at), now)),
-        table(
-          "candidates",
-          ["Server", "Load", "Its cost", "Weight", "Score", "Verdict"],
-          why.table.map((r) => {
-            const chosen = r.server === why.server;
-            const out = r.excluded ? said(exclusions, r.excluded) : "";
-            const verdict = chosen
-              ? ["chosen", out].filter(Boolean).join(", ")
-              : out || (r.score > best ? "had a higher score" : "");
-            return {
-              mark: chosen,
-              cells: [bold(r.server), exact(r.load), exact(r.cost), exact(r.weight), exact(r.score), verdict],
-            };
-          }),
-        ),
-        el(
-          "p",
-          { class: "small" },
-          "The score is (load + cost) / weight; where nothing else decides, the lowest is chosen.",
-          why.more ? ` ${count(why.more, "server more was", "servers more were")} looked at.` : "",
-        ),
-      );
-    }
+    parts.push(...choice(why, "How the servers stood, ", "candidates", now));
+    if (s.first_why) parts.push(...choice(s.first_why, "When it was placed first, ", "first", now));
     if (s.moves?.length) {
       parts.push(
         el("h3", {}, `Its moves (${whole(s.moves.length)})`),
@@ -208,4 +183,34 @@ function table(name, heads, rows) {
     el("thead", { role: "rowgroup" }, head),
     el("tbody", { role: "rowgroup" }, ...body),
   );
+}
+
+// choice shows what a choice was made from.
+function choice(why, head, name, now) {
+  if (!why.table?.length) return [];
+  const best = why.table.find((r) => r.server === why.server)?.score;
+  return [
+    el("h3", {}, head, clock(when(why.at), now)),
+    table(
+      name,
+      ["Server", "Load", "Its cost", "Weight", "Score", "Verdict"],
+      why.table.map((r) => {
+        const chosen = r.server === why.server;
+        const out = r.excluded ? said(exclusions, r.excluded) : "";
+        const verdict = chosen
+          ? ["chosen", out].filter(Boolean).join(", ")
+          : out || (r.score > best ? "had a higher score" : "");
+        return {
+          mark: chosen,
+          cells: [bold(r.server), exact(r.load), exact(r.cost), exact(r.weight), exact(r.score), verdict],
+        };
+      }),
+    ),
+    el(
+      "p",
+      { class: "small" },
+      "The score is (load + cost) / weight; where nothing else decides, the lowest is chosen.",
+      why.more ? ` ${count(why.more, "server more was", "servers more were")} looked at.` : "",
+    ),
+  ];
 }
