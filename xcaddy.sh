@@ -28,6 +28,7 @@ usage() {
 		       ./xcaddy.sh demo [--stay]      three stand-in servers, thirty viewers, one minute
 		       ./xcaddy.sh test               format, vet, staticcheck, tests, examples
 		       ./xcaddy.sh test --e2e         the built Caddy with a real ACME server and HTTP/1.1, 2 and 3
+		       ./xcaddy.sh bench              how evenly playbacks are placed, simulated, into BENCHMARKS.md
 	EOT
 	exit 2
 }
@@ -153,6 +154,12 @@ e2e() {
 	(cd internal/e2e && go test -race -count=1 -timeout 9m -parallel 12 ./...)
 }
 
+bench() {
+	step balance
+	go run ./internal/bench balance -write BENCHMARKS.md
+	echo "wrote BENCHMARKS.md"
+}
+
 [ $# -ge 1 ] || usage
 command=$1
 shift
@@ -188,6 +195,10 @@ test)
 	1:--e2e) e2e ;;
 	*) usage ;;
 	esac
+	;;
+bench)
+	[ $# -eq 0 ] || usage
+	bench
 	;;
 -h | --help | help)
 	(usage) 2>&1 || exit 0
