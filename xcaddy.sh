@@ -207,6 +207,7 @@ bench)
 	build bin/caddy
 	go build -o bin/peers ./internal/bench/peers
 	BENCH_COMMAND="./xcaddy.sh bench${1:+ $1}" bin/peers -caddy bin/caddy -o BENCHMARKS.md "$@"
+	go run ./internal/bench balance -write BENCHMARKS.md
 	;;
 test)
 	case "$#:${1-}" in

@@ -226,7 +226,7 @@ func (p *poller) sessions(ctx context.Context) ([]cluster.Report, []plex.Transco
 			r.Device = shortened(s.PlayerTitle + " (" + s.Product + ")")
 		}
 		if s.Transcode != nil && s.Transcode.ID != "" {
-			r.ID = s.Transcode.ID
+			r.ID, r.Young = s.Transcode.ID, s.Transcode.Young()
 			listed[r.ID] = true
 		}
 		reports = append(reports, r)
@@ -256,7 +256,7 @@ func shortened(s string) string {
 }
 
 func report(t plex.Transcode) cluster.Report {
-	return cluster.Report{ID: t.ID, Work: cluster.Work(t.Work())}
+	return cluster.Report{ID: t.ID, Work: cluster.Work(t.Work()), Young: t.Young()}
 }
 
 // tell logs what changed about reading the server.

@@ -134,8 +134,8 @@ func (l *Ledger) reserve(p *Playback, work Work, now time.Duration) {
 		id = "\x00" + cmp.Or(p.ids.name(), p.ids.Client)
 	}
 	l.enter(j, p.server, id)
-	j.hold = 0
-	j.set(Reserved, work, now)
+	j.hold, j.proven = 0, false
+	j.set(Reserved, p.server.guess(work), now)
 	j.at = now
 }
 

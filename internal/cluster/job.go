@@ -21,6 +21,11 @@ const (
 	// this long.
 	pictureLife = time.Hour
 
+	// A reported transcode that readings lack counts for this long if its viewer
+	// is there all the same: they may be wrong, and a seek ends an encoder, the
+	// next of which takes a moment to be listed.
+	lackLife = 20 * time.Second
+
 	// A server remembers this many failed and abandoned starts. By then it
 	// looks anything but idle, and nobody shall fill the table by failing.
 	mostRemains = 64
@@ -49,10 +54,12 @@ type job struct {
 	about    *about        // nil: nothing but what the playback knows
 	at       time.Duration // when it came into its state
 	hold     time.Duration // when a failed start is forgotten; 0: none
+	lackedAt time.Duration // since when readings lack it; 0: they do not
 	reading  uint32        // the server's last reading that showed it
 	state    State
 	work     Work
 	missed   uint8
+	proven   bool // whether there is hardware for it was told
 	echo     bool // on the primary, and perhaps no more than copied timelines
 }
 
@@ -69,6 +76,26 @@ func (j *job) counts() bool { return j.state == Reserved || j.state == Confirmed
 // bare reports whether the server lists a session and no transcode for it. It
 // does that for a while for those that have gone elsewhere.
 func (j *job) bare() bool { return strings.HasPrefix(j.id, "\x00") }
+
+// lacked notes that a reading lacks the job, and returns for how long they have.
+func (j *job) lacked(now time.Duration) time.Duration {
+	if j.lackedAt == 0 {
+		j.lackedAt = now
+	}
+	return now - j.lackedAt
+}
+
+// wanted reports whether the job's player has asked for more since readings
+// lack it. If the server had lost it, it would have said so to the player, and
+// the playback would have been resumed.
+func (j *job) wanted() bool {
+	p := j.playback
+	if p == nil {
+		return false
+	}
+	p.refresh()
+	return time.Duration(p.seen.Load()) > j.lackedAt
+}
 
 // told returns what reports said of the job.
 func (j *job) told() about {

@@ -14,6 +14,10 @@ type Report struct {
 	Title   string
 	Device  string // the player's name, for people
 	Work    Work
+
+	// Young says that it is a video transcode of which it is not told yet
+	// whether there is hardware for it.
+	Young bool
 }
 
 // Observe takes in one complete good reading of a server's sessions, which
@@ -41,7 +45,8 @@ func (l *Ledger) Observe(s *Server, reports []Report, began, now time.Time) {
 			if asked < j.at {
 				continue // read before it was there
 			}
-			if j.missed++; j.missed >= missedLimit {
+			lacked := j.lacked(asked)
+			if j.missed++; j.missed >= missedLimit && (lacked >= lackLife || !j.wanted()) {
 				l.finish(j, at)
 			}
 		}
@@ -64,6 +69,7 @@ func (l *Ledger) Gone(s *Server, transcode string, now time.Time) {
 	defer l.mu.Unlock()
 	if j := s.jobs[transcode]; j != nil && j.state == Confirmed {
 		j.missed = missedLimit - 1
+		j.lacked(l.since(now))
 	}
 }
 
@@ -100,6 +106,11 @@ func (l *Ledger) report(s *Server, r *Report, asked, now time.Duration) {
 	case mine && r.Work == None && r.ID != j.id && j.work != None &&
 		(j.state == Reserved || j.state == Confirmed && j.reading == s.reading):
 		return // a session whose transcode is not listed yet, or listed besides
+	case mine && r.Work == None && r.ID != j.id && j.work != None && j.state == Confirmed && j.lacked(now) < lackLife:
+		// Its viewer is there and has sought: the server is between two
+		// encoders, and must not look as if it had room.
+		j.reading = s.reading
+		return
 	case !mine && (r.Work == None && l.plays(r.Client, s) || (echo || left) && l.playsElsewhere(r, s)):
 		if j != nil {
 			l.strike(j)
@@ -113,8 +124,17 @@ func (l *Ledger) report(s *Server, r *Report, asked, now time.Duration) {
 		l.strangers.remove(j) // it may be known better by now
 	}
 	j.tell(r)
-	j.missed, j.reading, j.hold, j.echo = 0, s.reading, 0, echo
-	j.set(Confirmed, r.Work, now)
+	j.missed, j.reading, j.hold, j.echo, j.lackedAt = 0, s.reading, 0, echo, 0
+	work := r.Work
+	switch {
+	case !r.Young:
+		s.learn(j, work)
+	case j.work >= CPU:
+		work = j.work
+	default:
+		work = s.guess(work)
+	}
+	j.set(Confirmed, work, now)
 	if !mine {
 		l.strangers.add(j)
 		return

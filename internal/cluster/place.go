@@ -351,6 +351,14 @@ func (q *Query) cost(set *Settings) float64 {
 	return set.Costs.Client
 }
 
+// costOn is the same for a server that is known.
+func (q *Query) costOn(s *Server, set *Settings) float64 {
+	if q.Role == Start {
+		return set.Costs.Of(s.guess(q.Work))
+	}
+	return q.cost(set)
+}
+
 // choose picks the roomiest server. The options stay in l.options for the
 // table of the placement.
 func (l *Ledger) choose(q *Query, set *Settings, candidates []Candidate, now time.Duration) (int, Reason) {
@@ -361,12 +369,13 @@ func (l *Ledger) choose(q *Query, set *Settings, candidates []Candidate, now tim
 	unsettled := false
 	for i := range candidates {
 		s, out := candidates[i].Server, candidates[i].Out
-		weight := s.settings.Weight
+		weight, more := s.settings.Weight, cost
 		if !s.plain || out != In {
 			out, weight = s.look(out, set, now)
 			unsettled = unsettled || out >= Maintenance || s.full()
+			more = q.costOn(s, set)
 		}
-		score := Score(s.load, cost, weight)
+		score := Score(s.load, more, weight)
 		options[i] = Option{score, s.hash, out}
 		if out == In {
 			top.offer(i, score, rank(key, s.hash))

@@ -335,6 +335,9 @@ func (r *Resumption) id() string {
 func (r *Resumption) Decided(l *Ledger, work Work, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if r.To != nil {
+		work = r.To.guess(work)
+	}
 	r.work = work
 	if j := r.job; j != nil && j.counts() {
 		j.set(j.state, work, l.since(now))

@@ -18,6 +18,10 @@ const (
 	// A server is shunned when this many items of as many clients failed.
 	shunAfter = 3
 
+	// After this many transcodes in a row without hardware, the next is taken
+	// for one as well: a single one may be of a kind that no hardware can do.
+	unaidedProof = 3
+
 	// A server that no configuration names goes when unseen for this long.
 	strangerLife = 10 * time.Minute
 
@@ -47,6 +51,7 @@ type Server struct {
 	down        bool          // when last part of a choice
 	gone        bool          // no longer known; another may have the address by now
 	returned    time.Duration // when it came back; 0 if it never went
+	unaided     uint8         // how many transcodes in a row had no hardware
 	maintenance time.Duration // when PMS last said so; 0: not since a good reading
 	failures    []failure
 
@@ -175,7 +180,38 @@ func (s *Server) look(out Exclusion, set *Settings, now time.Duration) (Exclusio
 // isPlain reports whether a choice need not look closer, whatever the time.
 func (s *Server) isPlain(set *Settings) bool {
 	return !s.down && !s.draining && s.maintenance == 0 && len(s.failures) < shunAfter &&
-		(s.returned == 0 || set.SlowStart <= 0) && !s.full()
+		(s.returned == 0 || set.SlowStart <= 0) && !s.full() && !s.software()
+}
+
+// learn takes in whether a server has hardware for a transcode.
+func (s *Server) learn(j *job, work Work) {
+	if work < CPU || j.proven {
+		return
+	}
+	j.proven = true
+	was := s.software()
+	switch {
+	case work == GPU:
+		s.unaided = 0
+	case !was:
+		s.unaided++
+	}
+	if s.software() != was {
+		s.changed()
+	}
+}
+
+// software reports whether the next transcode will have no hardware either:
+// there is none, or all of it is in use.
+func (s *Server) software() bool { return s.unaided >= unaidedProof }
+
+// guess is what a transcode will be on the server, as long as the server does
+// not tell whether there is hardware for it.
+func (s *Server) guess(work Work) Work {
+	if work == GPU && s.software() {
+		return CPU
+	}
+	return work
 }
 
 // weight is the configured one, or part of it while the server starts slowly.

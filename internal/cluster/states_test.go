@@ -35,6 +35,26 @@ func TestLivesOfAReservation(t *testing.T) {
 			d.wait(5 * time.Second).poll("a")
 			d.wait(5 * time.Second).poll("a")
 		}, Ended, 0},
+		"two readings that lack it are not believed while its player asks": {func(d *desk) {
+			d.wait(time.Second).poll("a", report)
+			for range 3 {
+				d.wait(5 * time.Second).poll("a")
+				d.wait(time.Second).l.FindSegment("tsid-1")
+			}
+		}, Confirmed, 1},
+		"they are after twenty seconds all the same": {func(d *desk) {
+			d.wait(time.Second).poll("a", report)
+			for range 5 {
+				d.wait(5 * time.Second).poll("a")
+				d.wait(time.Second).l.FindSegment("tsid-1")
+			}
+		}, Ended, 0},
+		"a player that asked before they lacked it does not save it": {func(d *desk) {
+			d.wait(time.Second).poll("a", report)
+			d.wait(3 * time.Second).l.FindSegment("tsid-1")
+			d.wait(2 * time.Second).poll("a")
+			d.wait(5 * time.Second).poll("a")
+		}, Ended, 0},
 		"readings that lack it count in a row only": {func(d *desk) {
 			d.wait(time.Second).poll("a", report)
 			d.wait(5 * time.Second).poll("a")
@@ -52,6 +72,22 @@ func TestLivesOfAReservation(t *testing.T) {
 			d.l.Seen(d.server("a"), report, d.now)
 			d.wait(time.Second).poll("a", report)
 		}, Confirmed, 1},
+		"between two encoders it goes on counting": {func(d *desk) {
+			bare := Report{ID: "\x00session 1", Client: "cid-1", Session: "xsi-1"}
+			d.wait(time.Second).poll("a", report)
+			d.l.Gone(d.server("a"), "tsid-1", d.now)
+			d.wait(300*time.Millisecond).poll("a", bare)
+			d.wants("a", 1, "sought")
+			d.wait(5*time.Second).poll("a", bare)
+			d.wait(5*time.Second).poll("a", report)
+		}, Confirmed, 1},
+		"a session without it for twenty seconds has none": {func(d *desk) {
+			bare := Report{ID: "\x00session 1", Client: "cid-1", Session: "xsi-1"}
+			d.wait(time.Second).poll("a", report)
+			for range 6 {
+				d.wait(5*time.Second).poll("a", bare)
+			}
+		}, Confirmed, 0},
 		"a late listing does not bring it back": {func(d *desk) {
 			d.wait(time.Second).poll("a", report)
 			q := follow(IDs{Transcode: "tsid-1"})

@@ -35,22 +35,21 @@ type why struct {
 	chosen *Server
 	rows   []row
 	more   int32
-	cost   float32
 	reason Reason
 }
 
 type row struct {
-	server       *Server
-	load, weight float32
-	out          Exclusion
+	server             *Server
+	load, cost, weight float32
+	out                Exclusion
 }
 
 func (w *why) view(l *Ledger) Placement {
 	v := Placement{Reason: w.reason, At: l.time(w.at), Chosen: w.chosen, More: int(w.more)}
 	for _, r := range w.rows {
 		v.Table = append(v.Table, Row{
-			Server: r.server, Load: r.load, Cost: w.cost, Weight: r.weight,
-			Score: (r.load + w.cost) / r.weight, Out: r.out,
+			Server: r.server, Load: r.load, Cost: r.cost, Weight: r.weight,
+			Score: (r.load + r.cost) / r.weight, Out: r.out,
 		})
 	}
 	return v
@@ -102,11 +101,11 @@ func (l *Ledger) explain(q *Query, chosen int, reason Reason, set *Settings, can
 	}
 	w := why{
 		reason: reason, at: now, chosen: candidates[chosen].Server,
-		rows: make([]row, n), more: int32(len(candidates) - n), cost: float32(q.cost(set)),
+		rows: make([]row, n), more: int32(len(candidates) - n),
 	}
 	for k, i := range top[:n] {
 		s := candidates[i].Server
-		w.rows[k] = row{s, float32(s.load), float32(s.weight(set.SlowStart, now)), l.options[i].Out}
+		w.rows[k] = row{s, float32(s.load), float32(q.costOn(s, set)), float32(s.weight(set.SlowStart, now)), l.options[i].Out}
 	}
 	return w
 }

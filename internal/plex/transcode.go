@@ -49,12 +49,17 @@ func (t Transcode) Work() Work {
 		return Copy
 	case t.HwEncoding != "", t.HwDecoding != "", t.HwFullPipeline:
 		return GPU
-	case t.Progress == 0 && t.Speed == 0 && !t.Throttled:
-		// In the first seconds hardware is not filled in yet: not known, and
-		// never to be taken for less than it may become.
-		return GPU
+	case t.Young():
+		return GPU // not to be taken for more than it may become
 	}
 	return CPU
+}
+
+// Young reports whether it is not told yet if there is hardware for the
+// transcode: in the first seconds that is not filled in.
+func (t Transcode) Young() bool {
+	return !t.Complete && isTranscode(t.VideoDecision) && t.HwEncoding == "" && t.HwDecoding == "" && !t.HwFullPipeline &&
+		t.Progress == 0 && t.Speed == 0 && !t.Throttled
 }
 
 // transcodePrefix stands before the id in some answers [P §10.5].

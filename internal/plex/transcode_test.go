@@ -39,6 +39,9 @@ func TestTranscodeWork(t *testing.T) {
 			if got := tc.transcode.Work(); got != tc.want {
 				t.Errorf("Work() = %v, want %v", got, tc.want)
 			}
+			if got, want := tc.transcode.Young(), name == "too young to tell"; got != want {
+				t.Errorf("Young() = %v, want %v", got, want)
+			}
 		})
 	}
 }

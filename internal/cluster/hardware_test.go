@@ -1,0 +1,120 @@
+package cluster
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// plays places a transcode, and has its server list it.
+func (d *desk) plays(n int, r Report) string {
+	d.Helper()
+	ids := IDs{Transcode: fmt.Sprint("t", n), Session: fmt.Sprint("s", n), Client: fmt.Sprint("c", n)}
+	name := d.play(Query{IDs: ids})
+	r.ID, r.Session, r.Client = ids.Transcode, ids.Session, ids.Client
+	d.l.Seen(d.server(name), r, d.wait(time.Second).now)
+	return name
+}
+
+func TestAServerWithoutHardwareIsTakenForOne(t *testing.T) {
+	d := newDesk(t, Settings{Replicated: true}, named(1)...)
+	for n := range 2 {
+		d.plays(n, Report{Work: CPU})
+	}
+	if ids := (IDs{Transcode: "x", Client: "x"}); d.play(Query{IDs: ids}) != "a" || d.view("a").Jobs != [4]int{GPU: 1, CPU: 2} {
+		t.Fatalf("after two without: %v", d.view("a").Jobs)
+	}
+	d.l.Forget("x", d.now)
+	d.plays(2, Report{Work: CPU})
+
+	// As it is placed, decided, and listed for the first time.
+	q := decision(IDs{Transcode: "y", Session: "y", Client: "y"})
+	h, _, _ := d.open(&q)
+	want := [4]int{CPU: 4}
+	if got := d.view("a").Jobs; got != want {
+		t.Errorf("placed: %v", got)
+	}
+	if v, _ := d.l.Explain("y"); v.Why.Table[0].Cost != float32(DefaultCosts.CPU) {
+		t.Errorf("it is said to cost %v", v.Why.Table[0].Cost)
+	}
+	d.l.Decided(&h, GPU, d.now)
+	d.l.Settle(&q, &h, Accepted, d.now)
+	if got := d.view("a").Jobs; got != want {
+		t.Errorf("decided: %v", got)
+	}
+	d.l.Seen(d.server("a"), Report{ID: "y", Work: GPU, Young: true}, d.now)
+	if got := d.view("a").Jobs; got != want {
+		t.Errorf("young: %v", got)
+	}
+	d.l.Seen(d.server("a"), Report{ID: "past", Work: GPU, Young: true}, d.now)
+	if got := d.view("a").Jobs; got != [4]int{CPU: 5} {
+		t.Errorf("young, from past the balancer: %v", got)
+	}
+
+	// One that has hardware ends the guess.
+	d.l.Seen(d.server("a"), Report{ID: "y", Work: GPU}, d.now)
+	d.play(Query{IDs: IDs{Transcode: "z", Client: "z"}})
+	if got := d.view("a").Jobs; got != [4]int{CPU: 4, GPU: 2} {
+		t.Errorf("in the end: %v", got)
+	}
+	check(t, d.l)
+}
+
+// The more a transcode costs there, the sooner another server is the roomier.
+func TestAServerWithoutHardwareGetsWhatItCostsThere(t *testing.T) {
+	d := newDesk(t, Settings{Replicated: true}, named(2, 1)...)
+	d.set(Down, "a")
+	for n := range 3 {
+		d.plays(n, Report{Work: CPU})
+	}
+	d.set(Down, "b")
+	d.set(In, "a")
+	for n := range 10 {
+		d.plays(10+n, Report{Work: GPU})
+	}
+	d.set(In, "b")
+	for n := range 3 {
+		d.l.Forget(fmt.Sprint("t", n), d.now)
+	}
+	for range 3 {
+		d.l.Observe(d.server("b"), nil, d.now, d.now)
+	}
+	for n := range 3 {
+		d.plays(20+n, Report{Work: GPU, Young: true}) // the third would make b as full as 6, and makes a as full as 5.5
+	}
+	if a, b := d.view("a"), d.view("b"); a.Load != 11 || b.Load != 4 {
+		t.Errorf("a has %v, b has %v", a.Load, b.Load)
+	}
+	check(t, d.l)
+}
+
+func TestACarriedTranscodeIsWhatItsNewServerMakesOfIt(t *testing.T) {
+	d := newDesk(t, Settings{Replicated: true}, named(1, 1)...)
+	d.set(Down, "a")
+	for n := range 3 {
+		d.plays(n, Report{Work: CPU})
+	}
+	d.set(In, "a")
+	d.play(Query{IDs: IDs{Transcode: "x", Session: "x", Client: "x"}})
+	d.set(Down, "a")
+	r := d.setsOut(d.l.PlaybackOf("x"), "b", Resumed)
+	r.Decided(d.l, GPU, d.now)
+	d.arrives(r)
+	if got := d.view("b").Jobs; got != [4]int{CPU: 4} {
+		t.Errorf("b has %v", got)
+	}
+	check(t, d.l)
+}
+
+func TestTheSameTranscodeProvesNothingTwice(t *testing.T) {
+	d := newDesk(t, Settings{Replicated: true}, named(1)...)
+	d.plays(0, Report{Work: CPU})
+	for range 5 {
+		d.wait(5*time.Second).poll("a", Report{ID: "t0", Session: "s0", Client: "c0", Work: CPU})
+	}
+	d.plays(1, Report{Work: CPU})
+	d.play(Query{IDs: IDs{Transcode: "x", Client: "x"}})
+	if got := d.view("a").Jobs; got != [4]int{GPU: 1, CPU: 2} {
+		t.Errorf("%v", got)
+	}
+}
