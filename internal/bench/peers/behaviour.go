@@ -59,6 +59,7 @@ type failover struct {
 	cut     bool          // it had no answer in the end
 	failed  float64       // share
 	trouble time.Duration // how long after the loss the last one was made that failed or took long
+	lasting bool          // it had not ended
 }
 
 // watchBehaviour watches all proxies at once: they have little to do.
@@ -254,6 +255,7 @@ func (f *failover) watch(ctx context.Context, x *proxy, seed uint64, after time.
 	f.longest, f.cut = visitors.longest, visitors.cut > 0
 	f.failed = float64(visitors.failed) / float64(max(1, visitors.asked))
 	f.trouble = max(0, visitors.lastBad.Sub(at))
+	f.lasting = f.trouble > after-2*tooLong
 	return nil
 }
 
@@ -310,28 +312,35 @@ type visits struct {
 // tooLong is what people notice of a request.
 const tooLong = time.Second
 
-// come asks from eight places, ten times a second each, for pictures.
+// come asks for pictures from sixteen places, five times a second each, whether
+// or not there was an answer to the last.
 func (t *visits) come(ctx context.Context, base string, d time.Duration) {
-	end := time.Now().Add(d)
+	const every = 200 * time.Millisecond
 	var wg sync.WaitGroup
-	for i := range 8 {
+	defer wg.Wait()
+	for i := range 16 {
 		wg.Go(func() {
 			client := home(100 + i)
-			defer client.CloseIdleConnections()
-			for n := 0; time.Now().Before(end) && ctx.Err() == nil; n++ {
+			ticks := time.NewTicker(every)
+			defer ticks.Stop()
+			for n := range int(d / every) {
+				select {
+				case <-ticks.C:
+				case <-ctx.Done():
+					return
+				}
 				q := url.Values{
 					"width": {"300"}, "height": {"450"}, "X-Plex-Client-Identifier": {fmt.Sprintf("visitor%d", i)}, "X-Plex-Token": {token},
 					"url": {fmt.Sprintf("/library/metadata/%d/thumb/%d", 1+n%16, i)},
 				}
-				began := time.Now()
-				ok := visit(ctx, client, base+"/photo/:/transcode?"+q.Encode())
-				took := time.Since(began)
-				t.note(began, took, ok, ctx.Err() != nil)
-				time.Sleep(100*time.Millisecond - min(took, 100*time.Millisecond))
+				wg.Go(func() {
+					began := time.Now()
+					ok := visit(ctx, client, base+"/photo/:/transcode?"+q.Encode())
+					t.note(began, time.Since(began), ok, ctx.Err() != nil)
+				})
 			}
 		})
 	}
-	wg.Wait()
 }
 
 // note takes down what became of one.

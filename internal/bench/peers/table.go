@@ -171,17 +171,21 @@ func (b behaviour) table(peers []peer) string {
 		t.row("answers 503 to viewers", n, func(i int) string {
 			return b.sample(i, func(r seen) float64 { return float64(loss.of(r).busy) }).show("%.0f")
 		})
-		t.row("pictures: trouble for new requests ends after, s", n, func(i int) string {
-			return b.sample(i, func(r seen) float64 { return loss.of(r).trouble.Seconds() }).show("%.1f")
-		})
-		t.row("longest wait for one, s", n, func(i int) string {
-			for _, r := range b[i] {
-				if loss.of(r).cut {
-					return fmt.Sprintf("over %.0f", loss.after.Seconds())
+		// One repeat without an end is worth telling.
+		within := func(end func(failover) bool, of func(failover) time.Duration) func(int) string {
+			return func(i int) string {
+				for _, r := range b[i] {
+					if !end(loss.of(r)) {
+						return fmt.Sprintf("over %.0f", loss.after.Seconds())
+					}
 				}
+				return b.sample(i, func(r seen) float64 { return of(loss.of(r)).Seconds() }).show("%.1f")
 			}
-			return b.sample(i, func(r seen) float64 { return loss.of(r).longest.Seconds() }).show("%.1f")
-		})
+		}
+		t.row("pictures: trouble for new requests ends after, s", n, within(
+			func(f failover) bool { return !f.lasting }, func(f failover) time.Duration { return f.trouble }))
+		t.row("longest wait for one, s", n, within(
+			func(f failover) bool { return !f.cut }, func(f failover) time.Duration { return f.longest }))
 		t.row("pictures that failed", n, percent(func(r seen) float64 { return loss.of(r).failed }))
 	}
 	return t.b.String()
@@ -189,7 +193,7 @@ func (b behaviour) table(peers []peer) string {
 
 func behaviourNotes(repeats int) string {
 	return fmt.Sprintf(`
-Medians of %d repeats, with quartiles where they differ. %d viewers of six kinds (Plex Web, Plex for iOS, Plex for Kodi, Plex MPV Shim, plex-api-rs, Plezy), each from an address of its own, come at once to three servers of the same strength; each watches segments of %v. *Wrong* is a start on a server that has more than its third. A *switch* is a request of a playback that another server answers than the one before; the servers share nothing but their library, so a segment asked of the wrong one is lost. *Pictures* are requests that any server can answer, eighty a second from eight more addresses; *trouble* is one that fails or takes over a second. The server that is lost is not the primary. What was not there %v after a server was killed, or %v after one hung, did not go on.
+Medians of %d repeats, with quartiles where they differ. %d viewers of six kinds (Plex Web, Plex for iOS, Plex for Kodi, Plex MPV Shim, plex-api-rs, Plezy), each from an address of its own, come at once to three servers of the same strength; each watches segments of %v. *Wrong* is a start on a server that has more than its third. A *switch* is a request of a playback that another server answers than the one before; the servers share nothing but their library, so a segment asked of the wrong one is lost. *Pictures* are requests that any server can answer, eighty a second from sixteen more addresses; *trouble* is one that fails or takes over a second. The server that is lost is not the primary. What was not there %v after a server was killed, or %v after one hung, did not go on. The 503s of plexlb are for the timelines that were under way to the server that hung: they write, so they are not repeated, and the player sends the next one.
 
 HAProxy sticks to the session in the path or the query, else to X-Plex-Client-Identifier, and checks /identity every two seconds, two failures being the end. nginx hashes the session in the path or the query, else the client's address, and has no active checks.
 `, repeats, audience, segmentDuration, afterDeath, afterHang)
