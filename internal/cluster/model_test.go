@@ -12,7 +12,7 @@ import (
 // Whatever happens in whatever order, the books balance; and two ledgers that
 // are told the same agree.
 func TestBooksBalanceWhateverHappens(t *testing.T) {
-	steps := 6_000
+	steps := 8_000
 	switch {
 	case testing.Short():
 		steps = 500
@@ -43,7 +43,7 @@ func TestBooksBalanceWhateverHappens(t *testing.T) {
 				if !reflect.DeepEqual(views(one), views(other)) {
 					t.Error("the ledgers differ in the end")
 				}
-				if counts := one.l.Totals(); steps == 6_000 && (replicated && counts.Moved < 30 || counts.Lost < 5) {
+				if counts := one.l.Totals(); steps == 8_000 && (replicated && counts.Moved < 30 || counts.Lost < 5) {
 					t.Errorf("little happened: %+v", counts)
 				}
 				// All requests end and nobody comes back; resumptions are
