@@ -249,6 +249,7 @@ func (j *journey) seek(ctx context.Context, from *cluster.Server) error {
 		return errLate
 	}
 	except := append(j.handler.outside(), j.tried...)
+	except = append(except, led.Stale(j.playback)...)
 	if !j.missing {
 		except = append(except, from)
 	}

@@ -236,6 +236,20 @@ func (l *Ledger) BegunBefore(p *Playback, t time.Time) bool {
 	return p.begun != 0 && max(p.begun, p.resumedAt) < l.since(t)
 }
 
+// Stale returns the servers that a playback had left when its client started it
+// last. What they may still hold under its id is another film, where the id is
+// the device's for ever, or of another quality.
+func (l *Ledger) Stale(p *Playback) (list []*Server) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, m := range p.history {
+		if m.from != p.server && (m.at <= p.begun || m.cause == Refused) { // the latter is by that start
+			list = append(list, m.from)
+		}
+	}
+	return list
+}
+
 // Resume begins to resume a playback under one of its transcode ids. It
 // returns nil if the playback is over, or was lost.
 func (l *Ledger) Resume(p *Playback, transcode string) *Resumption {

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/plexlb/caddy-plexlb/internal/plextest"
 )
 
@@ -438,6 +440,48 @@ func TestConstantIdIsNotTheFormerFilm(t *testing.T) {
 			t.Errorf("started %v", all)
 		}
 	})
+
+	// What the first server still runs under the id is the former film.
+	for _, refused := range []string{"decision", "start"} {
+		t.Run("another server, as its own refused the "+refused, func(t *testing.T) {
+			for what, loss := range map[string]func(*plextest.Server){"forgets": (*plextest.Server).Forget, "dies": (*plextest.Server).Close} {
+				servers := stand(t, 3, nil)
+				b := load(t, site(servers, replicated))
+				former := plextest.NewViewer(plextest.PlexForKodi, b.URL, token, "1", 1)
+				t.Cleanup(former.Close)
+				if err := errors.Join(former.Start(t.Context()), former.Segment(t.Context(), 0)); err != nil {
+					t.Fatal(err)
+				}
+				first := called(servers, former.Account().Servers()[0])
+				v := former.Next("2")
+				if refused == "start" {
+					if err := v.Decide(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				first.FailStarts(http.StatusServiceUnavailable)
+				start := v.Begin
+				if refused == "decision" {
+					start = v.Start
+				}
+				if err := errors.Join(start(t.Context()), v.Segment(t.Context(), 0)); err != nil {
+					t.Fatal(err)
+				}
+				first.FailStarts(0)
+				second := called(servers, v.Account().Servers()[0])
+				if second == first {
+					t.Fatal("it did not move: the test tests nothing")
+				}
+				loss(second)
+				if err := v.Segment(t.Context(), 1); err != nil {
+					t.Errorf("its server %s: %v", what, err)
+				}
+				if err := caddy.Stop(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
 
 	t.Run("direct play after a transcode", func(t *testing.T) {
 		servers := stand(t, 3, nil)
