@@ -27,7 +27,7 @@ usage() {
 		       ./xcaddy.sh run [Caddyfile]    build and run it (default: ./Caddyfile)
 		       ./xcaddy.sh demo [--stay]      three stand-in servers, thirty viewers, one minute
 		       ./xcaddy.sh test               format, vet, staticcheck, tests, examples
-		       ./xcaddy.sh test --e2e         the built Caddy with a real ACME server, HTTP/1.1, 2 and 3, a browser and players, and a short soak
+		       ./xcaddy.sh test --e2e         the built Caddy with a real ACME server, HTTP/1.1, 2 and 3, a browser and players
 		       ./xcaddy.sh test --soak [time] faults, reloads and junk for so long (default: 30m), with 500 viewers from 10m on;
 		                                      PLEXLB_SOAK_SEED and PLEXLB_SOAK_VIEWERS repeat a run or change the crowd
 		       ./xcaddy.sh bench [--long]     measure costs and behaviour, into BENCHMARKS.md
@@ -164,7 +164,6 @@ e2e() {
 		step what viewers saw
 		cat bin/players/measured.md
 	fi
-	soak 3m
 }
 
 # How long it may take beyond its time is the test's own affair.
