@@ -116,14 +116,15 @@ func (w *waiting) each(address string, is func(*Lease) bool) {
 // attempt sends the request on, so that it can be taken back.
 func (l *Lease) attempt(r *http.Request, next caddyhttp.Handler) error {
 	ctx := r.Context()
-	if l.attempted {
-		// The connection that the former attempt asked for may still be dialled,
-		// which reads the variables; the proxy sets some as it begins.
+	if l.attempted || l.probing {
+		// The connection that an attempt asked for may still be dialled when it
+		// is over, which reads the variables; the proxy sets some as it begins
+		// the next. A probe is on behalf of a request that comes after it.
 		if vars, ok := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
 			ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, maps.Clone(vars))
 		}
 	}
-	l.attempted = true
+	l.attempted = l.attempted || !l.probing
 	ctx, cancel := context.WithCancel(ctx)
 	l.wait.cancel, l.wait.takenBack, l.wait.answered, l.interrupted = cancel, false, false, false
 	l.resumptions = l.app.state.ledger.Resumptions()

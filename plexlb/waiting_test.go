@@ -173,3 +173,27 @@ func BenchmarkAttempt(b *testing.B) {
 		})
 	}
 }
+
+// A probe comes before the request that it is made for, which is to find its
+// variables as they were.
+func TestProbesShareNoVariables(t *testing.T) {
+	app := waitingApp(t)
+	l := takeLease(app, httptest.NewRecorder())
+	defer l.end()
+	l.returned, l.probing = true, true
+	vars := map[string]any{"route": "plex"}
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r = r.WithContext(context.WithValue(r.Context(), caddyhttp.VarsCtxKey, vars))
+	l.ctx = r.Context()
+	set := caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error {
+		caddyhttp.SetVar(r.Context(), "attempt", "made")
+		return nil
+	})
+	if _ = l.attempt(r, set); vars["attempt"] != nil {
+		t.Errorf("after the probe they are %v", vars)
+	}
+	l.probing = false
+	if _ = l.attempt(r, set); vars["attempt"] != "made" {
+		t.Errorf("after the request they are %v", vars)
+	}
+}
