@@ -121,10 +121,10 @@ tests() {
 	(cd internal/e2e/deploy && "$staticcheck" ./...)
 	step tests
 	mkdir -p bin
-	# Those through a real Caddy mostly wait: three parts side by side take a third
+	# Those through a real Caddy mostly wait: four parts side by side take a quarter
 	# of the time.
 	parts=
-	for part in A-L M-R S-Z; do
+	for part in A-D E-L M-R S-Z; do
 		go test -race -timeout 12m -run "^Test[$part]" ./internal/integration >"bin/$part.log" 2>&1 &
 		parts="$parts $part=$!"
 	done
