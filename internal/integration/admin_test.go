@@ -51,6 +51,11 @@ func (m *managed) call(method, path, body string) (int, http.Header, map[string]
 	}
 	r.Close = true // the endpoint is another after a reload
 	res, err := http.DefaultClient.Do(r)
+	if err != nil && method == http.MethodGet {
+		// The old one resets what it has accepted and not begun to serve.
+		time.Sleep(100 * time.Millisecond)
+		res, err = http.DefaultClient.Do(r)
+	}
 	if err != nil {
 		m.t.Fatal(err)
 	}
