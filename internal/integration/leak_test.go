@@ -21,11 +21,11 @@ func TestPlaybacksLeaveNothingBehind(t *testing.T) {
 		cfg.Speed, cfg.Startup, cfg.SegmentSize = 10_000, -1, 512
 	})
 	// Connections that nobody uses end soon, so as not to be counted.
-	b := load(t, "{\nGLOBAL\n"+option(servers, replicated+"\nidle 2s")+"}\nHERE {\n"+labels+"plexlb {\ntransport http {\nkeepalive 1s\n}\n}\n}\n")
+	b := load(t, "{\nGLOBAL\n"+option(servers, replicated+"\nidle 8s")+"}\nHERE {\n"+labels+"plexlb {\ntransport http {\nkeepalive 1s\n}\n}\n}\n")
 	crowd := &crowd{t: t, base: b.URL, servers: servers}
 	settle := func() (goroutines int, memory uint64) {
 		t.Helper()
-		eventually(t, "all playbacks are forgotten", 15*time.Second, func() bool {
+		eventually(t, "all playbacks are forgotten", 30*time.Second, func() bool {
 			playbacks, _ := b.ledger().Len()
 			return playbacks == 0
 		})
