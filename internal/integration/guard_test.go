@@ -247,6 +247,13 @@ func TestWritesAreSentOnce(t *testing.T) {
 			t.Errorf("%s was sent %d times", what, n)
 		}
 	}
+	// What tells a state may be told twice.
+	asked.Store(0)
+	do(t, "GET", b.URL+"/:/timeline?state=playing")
+	do(t, "GET", b.URL+"/:/timeline?state=playing&broken=1")
+	if n := asked.Load(); n != 3 {
+		t.Errorf("of two timelines %d were sent, one of them on a connection that broke: want it sent on another", n)
+	}
 }
 
 // A paused player stops reading for as long as its viewer likes.
