@@ -450,14 +450,14 @@ func TestSlowAndLargeRequestsHoldUpNobody(t *testing.T) {
 	}
 	// Two hundred that never end: in the line, in the header, in the body.
 	var conns []net.Conn
-	begin := "GET /video/:/transcode/universal/start.m3u8?path=%2Flibrary%2Fmetadata%2F1&session=slow&X-Plex-Token=" + token + " HTTP/1.1\r\nHost: x\r\n"
+	begin := "GET /video/:/transcode/universal/start.m3u8?path=%2Flibrary%2Fmetadata%2F1&session=slow&X-Plex-Token=" + token + " HTTP/1.1\r\nHost: " + m.addr + "\r\n"
 	for i := range 200 {
 		conn, err := net.Dial("tcp", m.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		conns = append(conns, conn)
-		_, _ = io.WriteString(conn, []string{begin[:40], begin + "X-Plex-Client-Identifier: slow", "POST /playQueues?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc"}[i%3])
+		_, _ = io.WriteString(conn, []string{begin[:40], begin + "X-Plex-Client-Identifier: slow", "POST /playQueues?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: " + m.addr + "\r\nContent-Length: 100\r\n\r\nabc"}[i%3])
 	}
 	for n := range 3 {
 		if err := v.Segment(t.Context(), n); err != nil {
