@@ -539,14 +539,14 @@ func malformed(t *testing.T, addr, token string) {
 	t.Helper()
 	for _, text := range []string{
 		"GET /library/sections?X-Plex-Token=" + token + "\r\n\r\n",
-		"GET /library sections?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /library sections?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: " + addr + "\r\n\r\n",
 		"GET /?X-Plex-Token=" + token + " HTTP/1.1\r\nX-Plex-Token " + token + "\r\n\r\n",
 		"GET /?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-		"GET /%?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: x\r\n\r\n",
-		"AVERYLONGMETHODTHATISNOTONEATALLANDISREJECTED /?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: x\r\n\r\n",
-		"GET http://x/?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-		"POST /?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nX-Plex",
-		"GET /?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: x\r\nx-plex-TOKEN: " + token + "\r\nConnection: close\r\n\r\n",
+		"GET /%?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: " + addr + "\r\n\r\n",
+		"AVERYLONGMETHODTHATISNOTONEATALLANDISREJECTED /?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: " + addr + "\r\n\r\n",
+		"GET http://" + addr + "/?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: " + addr + "\r\nConnection: close\r\n\r\n",
+		"POST /?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: " + addr + "\r\nContent-Length: 9\r\n\r\nX-Plex",
+		"GET /?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: " + addr + "\r\nx-plex-TOKEN: " + token + "\r\nConnection: close\r\n\r\n",
 	} {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
