@@ -177,7 +177,7 @@ func (l *Lease) endSegment() {
 	l.ResponseWriter, l.labels, l.server, l.hold.Server = nil, nil, nil, nil
 	l.query.Transcode, l.query.Role, l.reason = "", 0, 0
 	l.request.Kind, l.segment, l.status, l.failed = 0, false, 0, false
-	l.interrupted, l.takenBack, l.clientGone, l.attempts = false, false, false, 0
+	l.interrupted, l.takenBack, l.clientGone, l.attempted, l.attempts = false, false, false, false, 0
 	l.ctx, l.restore, l.path = nil, nil, ""
 	l.front, l.frontOf, l.given = nil, nil, nil
 	leases.Put(l)
