@@ -2,14 +2,11 @@ package plexlb
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"maps"
 	"net/http"
 	"slices"
 	"time"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/plexlb/caddy-plexlb/internal/plex"
 )
@@ -66,30 +63,6 @@ func (l *Lease) WriteHeader(status int) {
 	}
 }
 
-// longestPause is how long a client may pause.
-const longestPause = 24 * time.Hour
-
-// patient takes back the limit on how long a client may pause in the middle of
-// an answer: a paused player stops reading for as long as its viewer likes.
-func (l *Lease) patient() {
-	switch l.request.Kind {
-	case plex.Segment, plex.Part, plex.Start:
-		if _, writer := caddyhttp.IdleTimeoutsFromContext(l.ctx); writer != nil {
-			l.restore = writer.Override(longestPause, 0, 0)
-		}
-	}
-}
-
-// forbear does the same for a WebSocket over HTTP/2 or 3, whose client may have
-// nothing to say for hours: there it is the body of a request, which Caddy cuts
-// off after a minute of silence. The returned function puts the limit back.
-func forbear(ctx context.Context) (restore func()) {
-	if reader, _ := caddyhttp.IdleTimeoutsFromContext(ctx); reader != nil {
-		return reader.Override(longestPause, 0)
-	}
-	return func() {}
-}
-
 // accepted confirms what begins with this answer, which may take hours to its
 // end, and goes on holding it.
 func (l *Lease) accepted() {
@@ -132,6 +105,7 @@ func (l *Lease) Write(p []byte) (int, error) {
 	}
 	l.wait.written.Add(1)
 	n, err := l.ResponseWriter.Write(p)
+	l.pause.written()
 	if err != nil {
 		l.clientGone = true
 	}

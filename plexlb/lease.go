@@ -63,9 +63,9 @@ type Lease struct {
 
 	resumptions uint64 // the ledger's count when the request was sent
 
-	who     uint64          // of a client that names no transcode
-	ctx     context.Context // of the request
-	restore func()          // ends the patience with a client that pauses
+	who   uint64          // of a client that names no transcode
+	ctx   context.Context // of the request
+	pause pause           // of the client
 }
 
 // leases are reused: a segment's costs as little as it can.
@@ -171,14 +171,12 @@ func (l *Lease) endSegment() {
 		return
 	}
 	l.stopWaiting() // unless it has: the proxy panics when a player hangs up
-	if l.restore != nil {
-		l.restore()
-	}
+	l.pause.end()
 	l.ResponseWriter, l.labels, l.server, l.hold.Server = nil, nil, nil, nil
 	l.query.Transcode, l.query.Role, l.reason = "", 0, 0
 	l.request.Kind, l.segment, l.status, l.failed = 0, false, 0, false
 	l.interrupted, l.takenBack, l.clientGone, l.attempted, l.attempts = false, false, false, false, 0
-	l.ctx, l.restore, l.path = nil, nil, ""
+	l.ctx, l.pause, l.path = nil, pause{}, ""
 	l.front, l.frontOf, l.given = nil, nil, nil
 	leases.Put(l)
 }
@@ -507,9 +505,7 @@ func (l *Lease) end() {
 		l.app.lose(l.hold.Playback(), l.server, "a stream without segments ends with its connection", cluster.LostServer)
 	}
 	l.settle()
-	if l.restore != nil {
-		l.restore()
-	}
+	l.pause.end()
 	clear(l.tried)
 	clear(l.before)
 	body := l.body
