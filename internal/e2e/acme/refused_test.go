@@ -32,7 +32,7 @@ func TestRefusedToken(t *testing.T) {
 			if _, err := h.greet(name("plex"), h.in.Roots); err == nil {
 				t.Error("there is a certificate")
 			}
-			if ipv4, _ := h.in.DuckDNS.Addresses(domain); ipv4.String() != "127.0.0.1" {
+			if ipv4 := h.in.DuckDNS.Records(domain).IPv4; ipv4.String() != "127.0.0.1" {
 				t.Errorf("the address has become %v", ipv4)
 			}
 		})
