@@ -72,5 +72,11 @@ func TestEnvironment(t *testing.T) {
 				}
 			}
 		}
+		if len(tc.lacks) == 0 {
+			continue
+		}
+		if out, err := validate("DUCKDNS_DOMAIN="+parent, all[1]); err == nil || !strings.Contains(out, "set DUCKDNS_DOMAIN in the environment to one part of a name") {
+			t.Errorf("%s with the whole name: %v\n%s", tc.example, err, out)
+		}
 	}
 }
