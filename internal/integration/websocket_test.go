@@ -1,5 +1,7 @@
 package integration
 
+//lint:file-ignore SA1019 The Transport of net/http sends no field called :protocol.
+
 import (
 	"context"
 	"crypto/tls"
