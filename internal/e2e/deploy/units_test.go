@@ -236,6 +236,7 @@ func TestNodeUndrainsAgain(t *testing.T) {
 			}
 			node := exec.Command(filepath.Join(examples, "systemd", "node", "plexlb-node"), "undrain")
 			node.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "BALANCERS=lb1 lb2", "PMS="+pms.URL, "RETRY=2")
+			node.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as systemd does
 			var said strings.Builder
 			node.Stderr = &said
 			if err := node.Start(); err != nil {
