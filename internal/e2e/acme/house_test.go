@@ -137,6 +137,9 @@ func (h *house) start(more ...string) {
 		"http_port " + strconv.Itoa(h.http),
 		"https_port " + strconv.Itoa(h.https),
 		"acme_ca " + h.in.directory,
+		// Without one, a Caddy that makes its account for several names at the
+		// same time may take the account's folder, default, for an address.
+		"email owner@" + parent,
 		"renew_interval 1s",
 		// As it starts, Caddy removes empty folders of certificates: also one
 		// that was made at that moment, whose certificate then comes a minute
