@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 	os.Setenv("PLEXLB_BLANK", " ")
 	os.Setenv("PLEXLB_ADDRESS", "docker1:32401")
 	os.Setenv("PLEXLB_HOST", "docker2")
+	os.Setenv("PLEXLB_NAME", "house.example.com")
 	os.Setenv("PLEXLB_PORT", "32403")
 	caddy.RegisterModule(logged)
 	if err := validate([]byte("{}")); err != nil { // from here on all is logged there

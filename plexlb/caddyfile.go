@@ -3,6 +3,7 @@ package plexlb
 import (
 	"math"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -40,13 +41,13 @@ import (
 //		idle       <duration>
 //		slow_start <duration>|off
 //		overflow   least|reject
-//		require_env <variables...>
+//		require_env <variable>[=label] ...
 //	}
 //
 // There is one server line for every Plex Media Server. With require_env the
 // Caddyfile is refused where one of the environment variables is missing or
-// empty: Caddy itself takes the gap that {$VARIABLE} leaves in a name for part
-// of it.
+// empty, or, with =label, is not one part of a name: Caddy itself takes the gap
+// that {$VARIABLE} leaves in a name for part of it, and a whole name as well.
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume option name
 	if d.NextArg() {
@@ -105,21 +106,32 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // requireEnv refuses a Caddyfile whose environment lacks something.
 func requireEnv(d *caddyfile.Dispenser) error {
-	names := d.RemainingArgs()
-	if len(names) == 0 {
-		return d.Err("require_env takes names of environment variables: require_env DUCKDNS_DOMAIN DUCKDNS_TOKEN")
+	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return d.Err("require_env takes names of environment variables: require_env DUCKDNS_DOMAIN=label DUCKDNS_TOKEN")
 	}
+	const everywhere = "wherever this Caddyfile is run, reloaded or validated"
 	var missing []string
-	for _, name := range names {
-		if strings.TrimSpace(os.Getenv(name)) == "" {
+	for _, arg := range args {
+		name, form, formed := strings.Cut(arg, "=")
+		value := os.Getenv(name)
+		switch {
+		case formed && form != "label":
+			return d.Errf("unrecognized form %q: require_env knows label, one part of a name", form)
+		case strings.TrimSpace(value) == "":
 			missing = append(missing, name)
+		case formed && !label.MatchString(value):
+			return d.Errf("set %s in the environment to one part of a name, as house of house.example.com, %s", name, everywhere)
 		}
 	}
 	if len(missing) > 0 {
-		return d.Errf("set %s in the environment, wherever this Caddyfile is run, reloaded or validated", strings.Join(missing, " and "))
+		return d.Errf("set %s in the environment, %s", strings.Join(missing, " and "), everywhere)
 	}
 	return nil
 }
+
+// label is one part of a name (RFC 1123, 2.1).
+var label = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
 
 func (a *App) unmarshalServer(d *caddyfile.Dispenser) error {
 	line := at(d)

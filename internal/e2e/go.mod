@@ -27,3 +27,5 @@ require (
 )
 
 replace github.com/plexlb/caddy-plexlb => ../..
+
+tool github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv

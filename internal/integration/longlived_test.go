@@ -14,9 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/http3"
-
 	"github.com/plexlb/caddy-plexlb/internal/plextest"
 )
 
@@ -24,46 +21,31 @@ import (
 // which is a minute.
 const pause = 75 * time.Second
 
-// bigFiles are too large for all buffers between a server and its client.
-func bigFiles(_ int, cfg *plextest.Config) { cfg.SegmentSize = 80 << 10 } // 48 MB in ten minutes
+// bigFiles are too large for all buffers between a server and its client, and so
+// are streams: films have 48 MB and last six seconds.
+func bigFiles(_ int, cfg *plextest.Config) {
+	cfg.SegmentSize, cfg.SegmentDuration = bigBlock, 10*time.Millisecond
+	cfg.Items = plextest.DefaultItems()
+	for i := range cfg.Items {
+		cfg.Items[i].Duration = 6 * time.Second
+	}
+}
+
+const bigBlock = 80 << 10
 
 // A viewer pauses: the player stops reading, or there is nothing to tell. More
 // than a minute later everything goes on where it was.
 func TestLongPausesOverTLS(t *testing.T) {
+	over2 := again(t)
 	servers := stand(t, 2, bigFiles)
 	b := loadTLS(t, servers, replicated, "")
-	path := part(t, servers[0], plextest.Direct)
-	res, err := http.DefaultClient.Do(request(t, http.MethodGet, servers[0].URL()+path, "reader", nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := sha256.New()
-	size, err := io.Copy(want, res.Body)
-	res.Body.Close()
-	if err != nil || size < 45<<20 {
-		t.Fatalf("file of %d bytes: %v", size, err)
-	}
-
 	afterwards := make(map[string]func(*testing.T))
-	for _, version := range versions {
-		res, err := b.client(t, version).Do(request(t, http.MethodGet, b.URL+path, fmt.Sprintf("paused-%d", version), nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		got := sha256.New()
-		before, err := io.CopyN(got, res.Body, 1<<20)
-		if err != nil {
-			t.Fatalf("HTTP/%d: after %d bytes: %v", version, before, err)
-		}
-		afterwards[fmt.Sprintf("direct play by HTTP/%d", version)] = func(t *testing.T) {
-			after, err := io.Copy(got, res.Body)
-			if err != nil || before+after != size || !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
-				t.Errorf("%d of %d bytes: %v", before+after, size, err)
-			}
-		}
+	if !xconnect {
+		b.pausedParts(t, servers, afterwards)
+		b.pausedStreams(t, afterwards)
+		afterwards["WebSocket by HTTP/2"] = over2
 	}
-	for version, dial := range map[int]func(*testing.T, *encrypted, string) *listener{1: upgrade, 3: extendedConnect} {
+	for version, dial := range dials() {
 		l := dial(t, b, fmt.Sprintf("silent-%d", version))
 		afterwards[fmt.Sprintf("WebSocket by HTTP/%d", version)] = func(t *testing.T) {
 			l.t = t
@@ -77,66 +59,82 @@ func TestLongPausesOverTLS(t *testing.T) {
 	}
 }
 
+// pausedParts begins to play a file directly, over each version of HTTP, and
+// says how to go on.
+func (b *encrypted) pausedParts(t *testing.T, servers []*plextest.Server, afterwards map[string]func(*testing.T)) {
+	path := part(t, servers[0], plextest.Direct)
+	res, err := http.DefaultClient.Do(request(t, http.MethodGet, servers[0].URL()+path, "reader", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := sha256.New()
+	size, err := io.Copy(want, res.Body)
+	res.Body.Close()
+	if err != nil || size < 45<<20 {
+		t.Fatalf("file of %d bytes: %v", size, err)
+	}
+	for _, version := range versions {
+		res, err := b.client(t, version).Do(request(t, http.MethodGet, b.URL+path, fmt.Sprintf("paused-%d", version), nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = res.Body.Close() })
+		got := sha256.New()
+		before, err := io.CopyN(got, res.Body, 1<<20)
+		if err != nil {
+			t.Fatalf("HTTP/%d: after %d bytes: %v", version, before, err)
+		}
+		afterwards[fmt.Sprintf("direct play by HTTP/%d", version)] = func(t *testing.T) {
+			after, err := io.Copy(got, res.Body)
+			if err != nil || before+after != size || !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
+				t.Errorf("%d of %d bytes: %v", before+after, size, err)
+			}
+		}
+	}
+}
+
+// pausedStreams does the same for transcodes that are one long answer.
+func (b *encrypted) pausedStreams(t *testing.T, afterwards map[string]func(*testing.T)) {
+	for _, version := range versions {
+		session := fmt.Sprintf("stream-%d", version)
+		res, err := b.client(t, version).Do(request(t, http.MethodGet,
+			b.URL+"/video/:/transcode/universal/start?protocol=http&path=/library/metadata/"+plextest.HEVC+"&session="+session, session, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = res.Body.Close() })
+		server := res.Header.Get("X-Plexlb-Server")
+		block := make([]byte, bigBlock)
+		next := func(n int) error {
+			if _, err := io.ReadFull(res.Body, block); err != nil {
+				return err
+			}
+			got, err := plextest.ReadBody(block)
+			if err == nil && (got.Number != n || got.Session != session || got.Server != server) {
+				err = fmt.Errorf("%v instead of block %d of %s at %s", got, n, session, server)
+			}
+			return err
+		}
+		if err := next(0); err != nil {
+			t.Fatal(err)
+		}
+		afterwards[fmt.Sprintf("stream by HTTP/%d", version)] = func(t *testing.T) {
+			n := 1
+			for err = next(n); err == nil; err = next(n) {
+				n++
+			}
+			if n != 600 || err != io.EOF {
+				t.Errorf("ends after %d of 600 blocks: %v", n, err)
+			}
+		}
+	}
+}
+
 // listener is a client with a WebSocket for notifications.
 type listener struct {
 	t *testing.T
 	*plextest.Socket
 	server string // where it is
-}
-
-// upgrade opens a WebSocket the usual way.
-func upgrade(t *testing.T, b *encrypted, device string) *listener {
-	t.Helper()
-	r := request(t, http.MethodGet, b.URL+"/:/websockets/notifications", device, nil)
-	r.Header.Set("Connection", "Upgrade")
-	r.Header.Set("Upgrade", "websocket")
-	r.Header.Set("Sec-WebSocket-Version", "13")
-	r.Header.Set("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
-	res, err := b.client(t, 1).Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = res.Body.Close() })
-	conn, ok := res.Body.(io.ReadWriter)
-	if !ok || res.StatusCode != http.StatusSwitchingProtocols || res.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
-		t.Fatalf("answered %s %v", res.Status, res.Header)
-	}
-	return &listener{t, plextest.NewSocket(conn), res.Header.Get("X-Plextest-Server")}
-}
-
-// extendedConnect opens a WebSocket in an HTTP/3 connection (RFC 9220).
-func extendedConnect(t *testing.T, b *encrypted, device string) *listener {
-	t.Helper()
-	config, err := b.trust()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.NextProtos = []string{http3.NextProtoH3}
-	conn, err := quic.DialAddr(t.Context(), b.addr, config, &quic.Config{KeepAlivePeriod: 10 * time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.CloseWithError(0, "") })
-	client := new(http3.Transport).NewClientConn(conn)
-	<-client.ReceivedSettings()
-	stream, err := client.OpenRequestStream(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := request(t, http.MethodConnect, b.URL+"/:/websockets/notifications", device, nil)
-	r.Proto = "websocket"
-	r.Header.Set("Sec-WebSocket-Version", "13")
-	if err := stream.SendRequestHeader(r); err != nil {
-		t.Fatal(err)
-	}
-	res, err := stream.ReadResponse()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if res.StatusCode != http.StatusOK {
-		t.Fatalf("answered %s", res.Status)
-	}
-	return &listener{t, plextest.NewSocket(stream), res.Header.Get("X-Plextest-Server")}
 }
 
 // hears waits for news of a device that begins to play at a server.
@@ -193,7 +191,12 @@ func begins(t *testing.T, s *plextest.Server, device string) {
 // Notifications are those of the primary, or of the device's server, and go on
 // when Caddy gets another config.
 func TestWebSocketsOverTLS(t *testing.T) {
-	for name, dial := range map[string]func(*testing.T, *encrypted, string) *listener{"HTTP/1": upgrade, "HTTP/3": extendedConnect} {
+	over2 := again(t)
+	if over2 != nil {
+		defer t.Run("HTTP/2", over2)
+	}
+	for version, dial := range dials() {
+		name := fmt.Sprintf("HTTP/%d", version)
 		t.Run(name+" in a replicated cluster", func(t *testing.T) {
 			servers := stand(t, 3, nil)
 			b := loadTLS(t, servers, replicated, "")

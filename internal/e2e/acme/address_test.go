@@ -59,7 +59,7 @@ func TestIPv6AddressFollows(t *testing.T) {
 		address.Store(a)
 		h.leadsTo(dns.TypeAAAA, a)
 	}
-	if ipv4, _ := h.in.DuckDNS.Addresses(domain); ipv4 != netip.MustParseAddr("127.0.0.1") {
+	if ipv4 := h.in.DuckDNS.Records(domain).IPv4; ipv4 != netip.MustParseAddr("127.0.0.1") {
 		t.Errorf("the IPv4 address has become %v", ipv4)
 	}
 }

@@ -27,8 +27,9 @@ import (
 // plexToken is the owner's, at both servers.
 const plexToken = "owner-token"
 
-// binary is Caddy as ./xcaddy.sh build builds it.
-var binary string
+// binary is Caddy as ./xcaddy.sh build builds it, and challtestsrv Pebble's
+// challenge DNS server, of the same version as Pebble.
+var binary, challtestsrv string
 
 func TestMain(m *testing.M) {
 	root, err := filepath.Abs("../../..")
@@ -41,6 +42,14 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "building Caddy: %v\n%s", err, out)
 		os.Exit(1)
 	}
+	where := exec.Command("go", "tool", "-n", "pebble-challtestsrv")
+	where.Stderr = os.Stderr
+	tool, err := where.Output()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "building Pebble's challenge DNS server: %v\n", err)
+		os.Exit(1)
+	}
+	challtestsrv = strings.TrimSpace(string(tool))
 	// Pebble dawdles and lies at random, and spares itself work by what it has
 	// seen before. Nonces are refused as ever.
 	for name, value := range map[string]string{"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0"} {
@@ -128,6 +137,9 @@ func (h *house) start(more ...string) {
 		"http_port " + strconv.Itoa(h.http),
 		"https_port " + strconv.Itoa(h.https),
 		"acme_ca " + h.in.directory,
+		// Without one, a Caddy that makes its account for several names at the
+		// same time may take the account's folder, default, for an address.
+		"email owner@" + parent,
 		"renew_interval 1s",
 		// As it starts, Caddy removes empty folders of certificates: also one
 		// that was made at that moment, whose certificate then comes a minute
@@ -141,10 +153,7 @@ func (h *house) start(more ...string) {
 		h.t.Fatal(err)
 	}
 
-	// Caddy ends with its standard input, so that it does not outlive a test that
-	// was killed.
-	h.caddy = exec.Command("sh", "-c", `exec 3<&0; (cat <&3; kill $$) >/dev/null 2>&1 & exec "$@" 3<&- </dev/null`,
-		"sh", binary, "run", "--config", config, "--adapter", "caddyfile")
+	h.caddy = tied(binary, "run", "--config", config, "--adapter", "caddyfile")
 	h.caddy.Env = h.env
 	h.caddy.Stdout, h.caddy.Stderr = &h.log, &h.log
 	h.stdin, err = h.caddy.StdinPipe()
@@ -158,6 +167,12 @@ func (h *house) start(more ...string) {
 	if !eventually(30*time.Second, func() bool { return strings.Contains(h.log.String(), "serving initial configuration") }) {
 		h.t.Fatal("Caddy does not serve")
 	}
+}
+
+// tied is a command that ends with its standard input, so that it does not
+// outlive a test that was killed.
+func tied(name string, args ...string) *exec.Cmd {
+	return exec.Command("sh", append([]string{"-c", `exec 3<&0; (cat <&3; kill $$) >/dev/null 2>&1 & exec "$@" 3<&- </dev/null`, "sh", name}, args...)...)
 }
 
 // stop ends Caddy, and looks at what it has said.

@@ -50,7 +50,8 @@ type internet struct {
 
 	proxy     string // URL
 	trust     string // file of the authority that the rest of the internet is certified by
-	resolver  string // address of the name server
+	resolver  string // address of DuckDNS's name server
+	names     *names // where the ACME server looks names up
 	directory string // URL of the ACME server
 	authority tls.Certificate
 
@@ -68,6 +69,7 @@ func newInternet(t *testing.T, httpPort, httpsPort int, validity time.Duration) 
 	in.DuckDNS = duckdns.New(duckdnsToken, in.address, domain)
 	in.certify(t)
 	in.serveNames(t)
+	in.serveChallenges(t)
 	in.serveProxy(t)
 	in.serveACME(t, httpPort, httpsPort, validity)
 	return in
@@ -149,30 +151,17 @@ func (in *internet) serve(t *testing.T, handler http.Handler, names ...string) s
 	return s.Listener.Addr().String()
 }
 
-// serveNames is the name server, over UDP for Caddy and TCP for Pebble.
+// serveNames is DuckDNS's name server.
 func (in *internet) serveNames(t *testing.T) {
-	for range 20 { // the same port has to be free for both
-		packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		in.resolver = packets.LocalAddr().String()
-		listener, err := net.Listen("tcp", in.resolver)
-		if err != nil {
-			_ = packets.Close()
-			continue
-		}
-		for _, s := range []*dns.Server{
-			{PacketConn: packets, Handler: in.DuckDNS},
-			{Listener: listener, Handler: in.DuckDNS},
-		} {
-			go func() { _ = s.ActivateAndServe() }()
-			t.Cleanup(func() { _ = s.Shutdown() })
-		}
-		t.Cleanup(func() { in.DuckDNS.HoldTXT(0) })
-		return
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port for the name server")
+	in.resolver = packets.LocalAddr().String()
+	s := &dns.Server{PacketConn: packets, Handler: in.DuckDNS}
+	go func() { _ = s.ActivateAndServe() }()
+	t.Cleanup(func() { _ = s.Shutdown() })
+	t.Cleanup(func() { in.DuckDNS.HoldTXT(0) })
 }
 
 // serveProxy is the way out: it connects to the hosts that are there.
@@ -217,7 +206,7 @@ func (in *internet) serveACME(t *testing.T, httpPort, httpsPort int, validity ti
 	authority := ca.New(quiet, store, "", "ecdsa", 0, 1, map[string]ca.Profile{
 		"default": {Description: "the only one", ValidityPeriod: uint64(validity.Seconds())},
 	})
-	validator := va.New(quiet, httpPort, httpsPort, false, in.resolver, store)
+	validator := va.New(quiet, httpPort, httpsPort, false, in.names.address, store)
 	front := wfe.New(quiet, store, validator, authority, []string{"pebble.letsencrypt.org"}, false, false, 1, 1)
 	in.directory = "https://" + in.serve(t, front.Handler()) + wfe.DirectoryPath
 	in.Roots = x509.NewCertPool()

@@ -32,7 +32,7 @@ func TestRefusedToken(t *testing.T) {
 			if _, err := h.greet(name("plex"), h.in.Roots); err == nil {
 				t.Error("there is a certificate")
 			}
-			if ipv4, _ := h.in.DuckDNS.Addresses(domain); ipv4.String() != "127.0.0.1" {
+			if ipv4 := h.in.DuckDNS.Records(domain).IPv4; ipv4.String() != "127.0.0.1" {
 				t.Errorf("the address has become %v", ipv4)
 			}
 		})
@@ -71,6 +71,12 @@ func TestEnvironment(t *testing.T) {
 					t.Errorf("%s with %s %s: %v\n%s", tc.example, missing, what, err, out)
 				}
 			}
+		}
+		if len(tc.lacks) == 0 {
+			continue
+		}
+		if out, err := validate("DUCKDNS_DOMAIN="+parent, all[1]); err == nil || !strings.Contains(out, "set DUCKDNS_DOMAIN in the environment to one part of a name") {
+			t.Errorf("%s with the whole name: %v\n%s", tc.example, err, out)
 		}
 	}
 }

@@ -59,6 +59,9 @@ func TestWildcard(t *testing.T) {
 		set, cleared := h.in.challenges()
 		t.Errorf("TXT was set %d times and cleared %d times", set, cleared)
 	}
+	if set, _ := h.in.challenges(); h.in.names.looked(t, "_acme-challenge."+parent) < set {
+		t.Errorf("TXT was set %d times, and the ACME server has not looked each time", set)
+	}
 	h.otherNamesGetNothing()
 	h.tokensStayInTheEnvironment()
 }

@@ -8,7 +8,10 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -199,5 +202,79 @@ func TestNodeDrainsWhatRuns(t *testing.T) {
 		if got, _ := os.ReadFile(called); string(got) != tc.want {
 			t.Errorf("%s: the balancers were told %q, want %q", what, got, tc.want)
 		}
+	}
+}
+
+// A balancer that cannot be reached when PMS is back is called again, for a
+// while, and keeps the others waiting for nothing.
+func TestNodeUndrainsAgain(t *testing.T) {
+	tool(t, "curl")
+	pms := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(pms.Close)
+	for what, tc := range map[string]struct {
+		fails int // calls to lb2 that do
+		stop  bool
+		ok    bool
+	}{
+		"both can be reached":                {0, false, true},
+		"one cannot at first":                {2, false, true},
+		"one never can":                      {1000, false, false},
+		"PMS is stopped while one cannot be": {1000, true, false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			called := filepath.Join(dir, "called")
+			for name, script := range map[string]string{
+				"ssh": "for word; do before=${last-}; last=$word; done\necho \"$before $last\" >>" + called + "\n" +
+					"[ \"$before\" = lb1 ] || [ $(grep -c lb2 " + called + ") -gt " + strconv.Itoa(tc.fails) + " ]\n",
+				"sleep": "exec /bin/sleep 0.1\n",
+			} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			node := exec.Command(filepath.Join(examples, "systemd", "node", "plexlb-node"), "undrain")
+			node.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "BALANCERS=lb1 lb2", "PMS="+pms.URL, "RETRY=2")
+			node.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as systemd does
+			var said strings.Builder
+			node.Stderr = &said
+			if err := node.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if tc.stop {
+				time.Sleep(700 * time.Millisecond)
+				if err := node.Process.Signal(syscall.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
+			}
+			begin := time.Now()
+			err := node.Wait()
+			if (err == nil) != tc.ok {
+				t.Errorf("ended with %v\n%s", err, &said)
+			}
+			if d := time.Since(begin); d > 10*time.Second {
+				t.Errorf("tried for %v", d)
+			}
+			out, _ := os.ReadFile(called)
+			got := strings.Split(strings.TrimSpace(string(out)), "\n")
+			if tc.stop {
+				// Both are drained, and neither is undrained any more.
+				drained := got[len(got)-2:]
+				got = got[:len(got)-2]
+				slices.Sort(drained)
+				if !slices.Equal(drained, []string{"lb1 drain", "lb2 drain"}) {
+					t.Errorf("the balancers were told %v at last", drained)
+				}
+			}
+			calls := make(map[string]int)
+			for _, call := range got {
+				calls[call]++
+			}
+			tries := calls["lb2 undrain"]
+			if calls["lb1 undrain"] != 1 || len(calls) != 2 || tc.ok && tries != tc.fails+1 || tries < min(tc.fails, 2) {
+				t.Errorf("the balancers were told %v", calls)
+			}
+		})
 	}
 }

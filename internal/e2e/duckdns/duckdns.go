@@ -26,6 +26,10 @@ type Server struct {
 	// seeing what tests make of it.
 	Slots int
 
+	// Publish is told what a domain has become, before the call that changed it
+	// is answered, so that other name servers say the same. Default: nobody is.
+	Publish func(name string, r Records)
+
 	token   string
 	mu      sync.Mutex
 	domains map[string]*domain
@@ -37,6 +41,12 @@ type Server struct {
 type domain struct {
 	ipv4, ipv6 netip.Addr
 	txt        []string
+}
+
+// Records are what a domain has in DNS, and every name below it.
+type Records struct {
+	IPv4, IPv6 netip.Addr // not valid: none
+	TXT        []string
 }
 
 // Update is a call that has been answered.
@@ -68,12 +78,11 @@ func (s *Server) Updates() []Update {
 	return slices.Clone(s.updates)
 }
 
-// Addresses returns what a domain points to.
-func (s *Server) Addresses(name string) (ipv4, ipv6 netip.Addr) {
+// Records returns what a domain has now.
+func (s *Server) Records(name string) Records {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.domains[name]
-	return d.ipv4, d.ipv6
+	return s.domains[name].records()
 }
 
 // HoldTXT lets nobody see a TXT value before n more have been set.
@@ -117,6 +126,9 @@ func (s *Server) update(r *http.Request) string {
 		s.updates = append(s.updates, u)
 		if !u.OK {
 			return "KO"
+		}
+		if s.Publish != nil {
+			s.Publish(name, d.records())
 		}
 	}
 	if q.Get("verbose") != "true" {
@@ -167,6 +179,10 @@ func updateAddresses(d *domain, ip, ipv6, from string) (value string, ok bool, a
 	value = strings.TrimSpace(ip + " " + ipv6)
 	same := before.ipv4 == d.ipv4 && before.ipv6 == d.ipv6
 	return value, true, "OK\n" + text(d.ipv4) + "\n" + text(d.ipv6) + "\n" + changed(!same)
+}
+
+func (d *domain) records() Records {
+	return Records{d.ipv4, d.ipv6, slices.Clone(d.txt)}
 }
 
 func (d *domain) address(addr netip.Addr) {

@@ -1,10 +1,12 @@
 package duckdns
 
 import (
+	"fmt"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,8 +47,31 @@ func TestUpdate(t *testing.T) {
 			t.Errorf("%s: %d %q, want %q", tc.what, w.Code, w.Body, tc.want)
 		}
 	}
-	if ipv4, ipv6 := s.Addresses("house"); ipv4.String() != "203.0.113.9" || ipv6.String() != "2001:db8::1" {
-		t.Errorf("house is at %v and %v", ipv4, ipv6)
+	if r := s.Records("house"); r.IPv4.String() != "203.0.113.9" || r.IPv6.String() != "2001:db8::1" {
+		t.Errorf("house is at %v and %v", r.IPv4, r.IPv6)
+	}
+}
+
+// Other name servers are told all that a domain has, and not what was refused.
+func TestPublish(t *testing.T) {
+	s := New(token, netip.MustParseAddr("203.0.113.7"), "house", "hut")
+	var told []string
+	s.Publish = func(name string, r Records) {
+		told = append(told, fmt.Sprintf("%s %v %v %v", name, r.IPv4, r.IPv6, r.TXT))
+	}
+	for _, query := range []string{"domains=house&txt=one", "domains=House.duckdns.org&txt=two", "domains=castle&txt=three", "domains=house&ipv6=2001:db8::1", "domains=house&txt=two&clear=true", "domains=house,hut&ip=203.0.113.8"} {
+		s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "https://www.duckdns.org/update?token="+token+"&"+query, nil))
+	}
+	want := []string{
+		"house 203.0.113.7 invalid IP [one]",
+		"house 203.0.113.7 invalid IP [two]",
+		"house 203.0.113.7 2001:db8::1 [two]",
+		"house 203.0.113.7 2001:db8::1 []",
+		"house 203.0.113.8 2001:db8::1 []",
+		"hut 203.0.113.8 invalid IP []",
+	}
+	if !slices.Equal(told, want) {
+		t.Errorf("told:\n%s\nwant:\n%s", strings.Join(told, "\n"), strings.Join(want, "\n"))
 	}
 }
 
