@@ -77,7 +77,7 @@ func TestAServerWithoutHardwareGetsWhatItCostsThere(t *testing.T) {
 		d.l.Forget(fmt.Sprint("t", n), d.now)
 	}
 	for range 3 {
-		d.l.Observe(d.server("b"), nil, d.now, d.now)
+		d.wait(5 * time.Second).poll("b")
 	}
 	for n := range 3 {
 		d.plays(20+n, Report{Work: GPU, Young: true}) // the third would make b as full as 6, and makes a as full as 5.5
