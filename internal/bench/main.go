@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/plexlb/caddy-plexlb/internal/bench/balance"
+	"github.com/plexlb/caddy-plexlb/internal/bench/section"
 )
 
 func main() {
@@ -57,7 +58,7 @@ func runBalance(args []string) error {
 		return err
 	}
 	if *file != "" {
-		return replaceSection(*file, "balance", text.Bytes())
+		return section.Replace(*file, "balance", text.String())
 	}
 	_, err := os.Stdout.Write(text.Bytes())
 	return err
