@@ -118,3 +118,35 @@ func TestTheSameTranscodeProvesNothingTwice(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// Some have hardware for so many at once. How many is learned from those that
+// found none, and as soon as one ends the next is taken to find some.
+func TestHardwareForSoManyAtOnceIsLearned(t *testing.T) {
+	d := newDesk(t, Settings{Replicated: true}, named(1)...)
+	taken := func(when string, want Work) {
+		t.Helper()
+		d.play(Query{IDs: IDs{Transcode: "x", Session: "x", Client: "x"}})
+		if v, _ := d.l.Explain("x"); v.Work != want {
+			t.Errorf("%s, the next is taken for %v, want %v", when, v.Work, want)
+		}
+		d.l.Forget("x", d.now)
+	}
+	end := func(id string) {
+		d.l.Stopped(&Query{IDs: IDs{Transcode: id}, Role: Follow}, d.now)
+	}
+	for n := range 5 {
+		work := GPU
+		if n >= 2 {
+			work = CPU
+		}
+		d.plays(n, Report{Work: work})
+	}
+	taken("with two in hardware", CPU)
+	end("t0")
+	taken("with one of them over", GPU)
+	d.plays(5, Report{Work: GPU})
+	taken("with two again", CPU)
+	d.plays(6, Report{Work: GPU})
+	taken("with three, of which nobody knew", GPU)
+	check(t, d.l)
+}
