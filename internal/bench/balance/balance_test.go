@@ -23,22 +23,25 @@ func TestPlexlbIsWithinAHundredthOfTheBestThatCanBeKnown(t *testing.T) {
 			case sc.servers() > 100:
 				sc.Servers = []Class{{Count: 40, Weight: 4}, {Count: 60, Weight: 2}, {Count: 100, Weight: 1}}
 				sc.Viewers, sc.Duration, seeds = 8000, 5*time.Minute, 1
-			case sc.servers() > 20:
-				sc.Duration, seeds = 30*time.Minute, 1
+			case sc.servers() == 20:
+				seeds = 2
 			default:
 				sc.Duration = min(sc.Duration, 8*time.Hour)
 			}
 			var results [][]Result
+			starts, refused := 0, 0
 			for seed := range seeds {
 				of := Run(&sc, seed, Contenders[:known+1]...)
 				results = append(results, of)
 				if of[plexlb].Astray > 0 {
 					t.Errorf("seed %d: %d requests went astray", seed, of[plexlb].Astray)
 				}
-				// Who is refused fills nothing, so that must not be how it wins.
-				if of[plexlb].Refused > of[known].Refused+of[known].Starts/200 {
-					t.Errorf("seed %d: %d were refused, %d need be", seed, of[plexlb].Refused, of[known].Refused)
-				}
+				starts += of[known].Starts
+				refused += of[plexlb].Refused - of[known].Refused
+			}
+			// Who is refused fills nothing, so that must not be how it wins.
+			if refused > starts/200 {
+				t.Errorf("%d more were refused than need be", refused)
 			}
 			x, wide := ratio(results, plexlb, known)
 			y, _ := ratio(results, plexlb, truth)
