@@ -135,8 +135,9 @@ tests() {
 	done
 	[ -z "$failed" ] || exit 1
 	go list ./... | grep -v /internal/integration$ | xargs go test -race -timeout 9m
-	step memory, which the race detector distorts
+	step memory, which the race detector distorts, and balance, which takes too long with it
 	go test -count=1 -run TestAMillionPlaybacksTakeLessThanAKiBEach ./internal/cluster
+	go test -count=1 -timeout 9m ./internal/bench/balance
 	step examples
 	build bin/caddy
 	# What the examples take from the environment.

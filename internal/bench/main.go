@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/plexlb/caddy-plexlb/internal/bench/balance"
+	"github.com/plexlb/caddy-plexlb/internal/bench/section"
 )
 
 func main() {
@@ -32,7 +33,7 @@ func main() {
 
 func runBalance(args []string) error {
 	flags := flag.NewFlagSet("bench balance", flag.ExitOnError)
-	seeds := flags.Int("seeds", 5, "how often each scenario is played, with seeds 0, 1, 2…")
+	seeds := flags.Int("seeds", 4, "how often each scenario is played, with seeds 0, 1, 2…")
 	only := flags.String("only", "", "the one scenario to play")
 	file := flags.String("write", "", "the Markdown file to update")
 	_ = flags.Parse(args) // it exits by itself
@@ -57,7 +58,7 @@ func runBalance(args []string) error {
 		return err
 	}
 	if *file != "" {
-		return replaceSection(*file, "balance", text.Bytes())
+		return section.Replace(*file, "balance", text.String())
 	}
 	_, err := os.Stdout.Write(text.Bytes())
 	return err

@@ -134,7 +134,7 @@ func (l *Ledger) reserve(p *Playback, work Work, now time.Duration) {
 		id = "\x00" + cmp.Or(p.ids.name(), p.ids.Client)
 	}
 	l.enter(j, p.server, id)
-	j.hold, j.proven = 0, false
+	j.hold, j.proven, j.listed = 0, false, false
 	j.set(Reserved, p.server.guess(work), now)
 	j.at = now
 }

@@ -222,3 +222,31 @@ func TestAServerThatComesBackStartsSlowly(t *testing.T) {
 		t.Errorf("in the end it weighs %v", got)
 	}
 }
+
+// A transcode is on one server. One reading in which another has it too may be
+// a list that went astray, and must not make that server look twice as full.
+func TestTheListOfAnotherServerCountsOnlyWhenItIsRepeated(t *testing.T) {
+	d := newDesk(t, Settings{Replicated: true}, named(1, 1)...)
+	theirs := []Report{{ID: "t1", Client: "c1", Session: "s1", Work: GPU}, {ID: "t2", Work: GPU}}
+	d.wait(time.Second).poll("a", theirs...)
+	d.play(Query{IDs: web(1)})
+	ours := Report{ID: "tsid-1", Client: "cid-1", Session: "xsi-1", Work: GPU}
+	d.wait(time.Second).poll("b", ours)
+	d.wants("a", 2, "at first")
+	d.wants("b", 1, "at first")
+
+	d.wait(5*time.Second).poll("b", theirs...)
+	d.wait(5*time.Second).poll("a", ours)
+	d.wants("a", 2, "with the lists exchanged")
+	d.wants("b", 1, "with the lists exchanged")
+	d.wait(5*time.Second).poll("b", ours)
+	d.tick(11 * time.Second)
+	check(t, d.l)
+
+	// Carried by another balancer, it is on both for a while.
+	d.poll("b", ours, theirs[0])
+	d.wants("b", 1, "the next time")
+	d.wait(5*time.Second).poll("b", ours, theirs[0])
+	d.wants("b", 2, "said twice")
+	check(t, d.l)
+}

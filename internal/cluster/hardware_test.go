@@ -77,7 +77,7 @@ func TestAServerWithoutHardwareGetsWhatItCostsThere(t *testing.T) {
 		d.l.Forget(fmt.Sprint("t", n), d.now)
 	}
 	for range 3 {
-		d.l.Observe(d.server("b"), nil, d.now, d.now)
+		d.wait(5 * time.Second).poll("b")
 	}
 	for n := range 3 {
 		d.plays(20+n, Report{Work: GPU, Young: true}) // the third would make b as full as 6, and makes a as full as 5.5
@@ -117,4 +117,36 @@ func TestTheSameTranscodeProvesNothingTwice(t *testing.T) {
 	if got := d.view("a").Jobs; got != [4]int{GPU: 1, CPU: 2} {
 		t.Errorf("%v", got)
 	}
+}
+
+// Some have hardware for so many at once. How many is learned from those that
+// found none, and as soon as one ends the next is taken to find some.
+func TestHardwareForSoManyAtOnceIsLearned(t *testing.T) {
+	d := newDesk(t, Settings{Replicated: true}, named(1)...)
+	taken := func(when string, want Work) {
+		t.Helper()
+		d.play(Query{IDs: IDs{Transcode: "x", Session: "x", Client: "x"}})
+		if v, _ := d.l.Explain("x"); v.Work != want {
+			t.Errorf("%s, the next is taken for %v, want %v", when, v.Work, want)
+		}
+		d.l.Forget("x", d.now)
+	}
+	end := func(id string) {
+		d.l.Stopped(&Query{IDs: IDs{Transcode: id}, Role: Follow}, d.now)
+	}
+	for n := range 5 {
+		work := GPU
+		if n >= 2 {
+			work = CPU
+		}
+		d.plays(n, Report{Work: work})
+	}
+	taken("with two in hardware", CPU)
+	end("t0")
+	taken("with one of them over", GPU)
+	d.plays(5, Report{Work: GPU})
+	taken("with two again", CPU)
+	d.plays(6, Report{Work: GPU})
+	taken("with three, of which nobody knew", GPU)
+	check(t, d.l)
 }

@@ -14,8 +14,12 @@ const (
 	// for a moment, and it must not come back to life by that.
 	endedMemory = 10 * time.Second
 
+	// A server tells of a playback in an event before it lists it [P §1.8]: for
+	// so long, readings that lack it say nothing.
+	listingLag = 3 * time.Second
+
 	// A reported entry has ended when this many good readings lack it.
-	missedLimit = 2
+	missedLimit = 3
 
 	// What others started there is dropped when no good reading came for
 	// this long.
@@ -60,6 +64,7 @@ type job struct {
 	work     Work
 	missed   uint8
 	proven   bool // whether there is hardware for it was told
+	listed   bool // a reading has shown it
 	echo     bool // on the primary, and perhaps no more than copied timelines
 }
 

@@ -54,8 +54,10 @@ func TestBooksBalanceWhateverHappens(t *testing.T) {
 					one.l.Tick(one.now)
 				}
 				for _, s := range one.l.Servers().List() {
-					one.l.Observe(s, nil, one.now, one.now)
-					one.l.Observe(s, nil, one.now.Add(time.Second), one.now.Add(time.Second))
+					for n := range missedLimit {
+						at := one.now.Add(time.Duration(n) * time.Second)
+						one.l.Observe(s, nil, at, at)
+					}
 				}
 				one.now = one.now.Add(time.Minute)
 				one.l.Tick(one.now)

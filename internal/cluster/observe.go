@@ -37,13 +37,14 @@ func (l *Ledger) Observe(s *Server, reports []Report, began, now time.Time) {
 	for _, j := range s.jobs {
 		switch {
 		case j.reading == s.reading:
+			j.listed = true
 		case j.state == Reserved:
 			l.lapse(j, at)
 		case j.state == Confirmed && (j.playback == nil || j.work != None):
 			// Direct play of ours is left to our own bookkeeping: PMS may
 			// list it under no name that we know [P §1.5].
-			if asked < j.at {
-				continue // read before it was there
+			if asked < j.at || !j.listed && j.missed == 0 && asked < j.at+listingLag {
+				continue // read before it was there, or listed
 			}
 			lacked := j.lacked(asked)
 			if j.missed++; j.missed >= missedLimit && (lacked >= lackLife || !j.wanted()) {
@@ -116,6 +117,13 @@ func (l *Ledger) report(s *Server, r *Report, asked, now time.Duration) {
 			l.strike(j)
 		}
 		return // counted with its client
+	case j == nil && l.runsElsewhere(r.ID, s):
+		// A transcode is on one server, so this may be the list of another one.
+		// When it is reported again it counts here too.
+		j = &job{}
+		l.enter(j, s, strings.Clone(r.ID))
+		j.set(Expired, r.Work, now)
+		return
 	case j == nil:
 		j = &job{}
 		l.enter(j, s, strings.Clone(r.ID))
@@ -197,6 +205,15 @@ func (l *Ledger) playsElsewhere(r *Report, s *Server) bool {
 		}
 	}
 	return false
+}
+
+// runsElsewhere reports whether a transcode counts on another server than s.
+func (l *Ledger) runsElsewhere(id string, s *Server) bool {
+	if p := l.transcodes.get(id); p != nil {
+		return p.server != s && p.job.counts()
+	}
+	j := l.strangers.byID[id]
+	return j != nil && j.server != s && !j.bare()
 }
 
 // plays reports whether a client of ours is known to play, or just to stay, on

@@ -52,6 +52,7 @@ type Server struct {
 	gone        bool          // no longer known; another may have the address by now
 	returned    time.Duration // when it came back; 0 if it never went
 	unaided     uint8         // how many transcodes in a row had no hardware
+	aided       int32         // how many had it then, as far as is known
 	maintenance time.Duration // when PMS last said so; 0: not since a good reading
 	failures    []failure
 
@@ -189,21 +190,28 @@ func (s *Server) learn(j *job, work Work) {
 		return
 	}
 	j.proven = true
-	was := s.software()
+	others := s.tally.work[GPU]
+	if j.work == GPU && j.counts() {
+		others--
+	}
 	switch {
-	case work == GPU:
-		s.unaided = 0
-	case !was:
+	case work == GPU && (s.unaided < unaidedProof || others >= s.aided):
+		s.unaided = 0 // there is more than was thought
+	case work == GPU: // one of those that had it is over
+	case s.unaided < unaidedProof:
 		s.unaided++
+		s.aided = others
+	default:
+		s.aided = min(s.aided, others)
 	}
-	if s.software() != was {
-		s.changed()
-	}
+	s.changed()
 }
 
 // software reports whether the next transcode will have no hardware either:
 // there is none, or all of it is in use.
-func (s *Server) software() bool { return s.unaided >= unaidedProof }
+func (s *Server) software() bool {
+	return s.unaided >= unaidedProof && s.tally.work[GPU] >= s.aided
+}
 
 // guess is what a transcode will be on the server, as long as the server does
 // not tell whether there is hardware for it.

@@ -30,12 +30,30 @@ func TestLivesOfAReservation(t *testing.T) {
 			d.wait(time.Second).poll("a", report)
 			d.wait(5 * time.Second).poll("a")
 		}, Confirmed, 1},
-		"two readings that lack it end it": {func(d *desk) {
+		"two readings that lack it do not end it": {func(d *desk) {
 			d.wait(time.Second).poll("a", report)
 			d.wait(5 * time.Second).poll("a")
 			d.wait(5 * time.Second).poll("a")
+		}, Confirmed, 1},
+		"three readings that lack it end it": {func(d *desk) {
+			d.wait(time.Second).poll("a", report)
+			for range 3 {
+				d.wait(5 * time.Second).poll("a")
+			}
 		}, Ended, 0},
-		"two readings that lack it are not believed while its player asks": {func(d *desk) {
+		"readings lack nothing that an event has just told of": {func(d *desk) {
+			d.wait(time.Second).l.Seen(d.server("a"), report, d.now)
+			for range 3 {
+				d.wait(500 * time.Millisecond).poll("a")
+			}
+		}, Confirmed, 1},
+		"but what an event told of and no reading shows is gone in the end": {func(d *desk) {
+			d.wait(time.Second).l.Seen(d.server("a"), report, d.now)
+			for range 4 {
+				d.wait(2 * time.Second).poll("a")
+			}
+		}, Ended, 0},
+		"three readings that lack it are not believed while its player asks": {func(d *desk) {
 			d.wait(time.Second).poll("a", report)
 			for range 3 {
 				d.wait(5 * time.Second).poll("a")
@@ -53,6 +71,7 @@ func TestLivesOfAReservation(t *testing.T) {
 			d.wait(time.Second).poll("a", report)
 			d.wait(3 * time.Second).l.FindSegment("tsid-1")
 			d.wait(2 * time.Second).poll("a")
+			d.wait(5 * time.Second).poll("a")
 			d.wait(5 * time.Second).poll("a")
 		}, Ended, 0},
 		"readings that lack it count in a row only": {func(d *desk) {

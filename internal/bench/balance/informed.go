@@ -8,101 +8,126 @@ import (
 	"github.com/plexlb/caddy-plexlb/internal/plex"
 )
 
-// informed is an oracle of equal information: what a balancer could know at
-// best. At any time it sees all that came through it as it truly is, and of what
-// came past it, or through another balancer, what a reading or an event has
-// told. It knows a lie when it sees one.
+// informed is an oracle of equal information: the best that can be known in
+// front of the servers. It learns when plexlb does, and without fail, what it is
+// placing, what servers answer, read and tell, and what clients say. It knows a
+// lie when it sees one, and at once who asked and will never begin.
 type informed struct {
 	deaf
 	*run
-	known [][]others // by door and server
+	known [][]belief // by door and server
 }
 
-// others are the viewings on a server that a balancer has not placed, as far as
-// it knows of them.
-type others struct {
-	of   map[int32]plex.Work
+// belief is what there is on a server, as far as a balancer can know.
+type belief struct {
+	of   map[int32]plex.Work // by viewing
 	work [4]int
 }
 
-func (k *others) set(i int32, w plex.Work) {
-	k.forget(i)
-	k.of[i] = w
-	k.work[w]++
+func (b *belief) set(i int32, w plex.Work) {
+	b.forget(i)
+	b.of[i] = w
+	b.work[w]++
 }
 
-func (k *others) forget(i int32) {
-	if w, ok := k.of[i]; ok {
-		k.work[w]--
-		delete(k.of, i)
+func (b *belief) forget(i int32) {
+	if w, ok := b.of[i]; ok {
+		b.work[w]--
+		delete(b.of, i)
 	}
 }
 
 func newInformed(r *run) contender {
 	o := &informed{run: r}
 	for range max(1, r.sc.Balancers) {
-		var known []others
-		for range r.machines {
-			known = append(known, others{of: make(map[int32]plex.Work)})
+		known := make([]belief, len(r.machines))
+		for s := range known {
+			known[s].of = make(map[int32]plex.Work)
 		}
 		o.known = append(o.known, known)
 	}
 	return o
 }
 
-func (o *informed) own(door uint8, i int32) bool {
-	v := &o.viewings[i]
-	return v.past < 0 && v.door == door
+// own returns what the balancer of a viewing believes of its server, nil if it
+// has none.
+func (o *informed) own(i int32) *belief {
+	if s := o.seats[i].server; s >= 0 {
+		return &o.known[o.viewings[i].door][s]
+	}
+	return nil
+}
+
+func (o *informed) follow(i int32, step what) {
+	b := o.own(i)
+	switch {
+	case b == nil:
+	case step == end:
+		b.forget(i)
+	case step == answer:
+		// Whether there is hardware for it is not in the answer.
+		if w := plex.Work(verdict(o.viewings[i].kind)); w < plex.CPU {
+			b.set(i, w)
+		}
+	}
 }
 
 func (o *informed) heard(door uint8, s int, i int32, event what) {
-	if o.own(door, i) {
-		return
-	}
-	switch known := &o.known[door][s]; event {
+	switch b := &o.known[door][s]; event {
 	case end:
-		known.forget(i)
-	case appear, settleIn, whole:
-		known.set(i, o.seats[i].work)
+		b.forget(i)
+	case settleIn, whole:
+		b.set(i, o.seats[i].work)
+	case appear:
+		if _, ok := b.of[i]; !ok {
+			b.set(i, o.seats[i].work)
+		}
 	}
 }
 
+// taken has the balancer know all that the server has by now, but for what the
+// server does not tell yet.
 func (o *informed) taken(door uint8, s int, list []line, _ time.Duration, honest bool) {
 	if !honest {
 		return
 	}
-	known := &o.known[door][s]
-	clear(known.of)
-	known.work = [4]int{}
+	b := &o.known[door][s]
+	for i := range b.of {
+		if o.seats[i].server != int32(s) {
+			b.forget(i)
+		}
+	}
 	for _, l := range list {
-		if seat := &o.seats[l.viewing]; !o.own(door, l.viewing) && seat.server == int32(s) {
-			known.set(l.viewing, seat.work)
+		if _, ok := b.of[l.viewing]; (!ok || !l.young) && o.seats[l.viewing].server == int32(s) {
+			b.set(l.viewing, o.seats[l.viewing].work)
 		}
 	}
 }
 
 func (o *informed) place(i int32, failed int) int {
-	if s := o.roomiest(i, failed, false); s >= 0 {
-		return s
+	s := o.roomiest(i, failed, false)
+	if s < 0 {
+		s = o.roomiest(i, failed, true)
 	}
-	return o.roomiest(i, failed, true)
+	if s >= 0 && !o.viewings[i].asked && o.takes(s, o.viewings[i].kind) {
+		o.known[o.viewings[i].door][s].set(i, o.machines[s].would(video))
+	}
+	return s
 }
 
 func (o *informed) roomiest(i int32, failed int, overflow bool) int {
-	v := &o.viewings[i]
+	known := o.known[o.viewings[i].door]
 	return o.argmin(i, func(s int) float64 {
-		m := &o.machines[s]
-		if s == failed || m.down {
+		m, work := &o.machines[s], &known[s].work
+		if m.down { // what was there is lost
+			clear(known[s].of)
+			*work = [4]int{}
 			return math.Inf(1)
 		}
-		work := m.through[v.door]
-		for w, n := range o.known[v.door][s].work {
-			work[w] += n
-		}
-		if m.limit > 0 && work[plex.GPU]+work[plex.CPU] >= m.limit && !overflow {
+		if s == failed || m.limit > 0 && work[plex.GPU]+work[plex.CPU] >= m.limit && !overflow {
 			return math.Inf(1)
 		}
-		return cluster.Score(load(&work), cluster.DefaultCosts.Of(cluster.Work(m.would(video))), m.weight)
+		return cluster.Score(load(work), cluster.DefaultCosts.Of(cluster.Work(m.would(video))), m.weight)
 	})
 }
 

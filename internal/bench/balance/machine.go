@@ -16,10 +16,9 @@ type machine struct {
 	down     bool // to Caddy
 	died     time.Duration
 
-	work    [4]int    // what it does, by kind
-	through [2][4]int // and of that, what came through each balancer
-	jobs    []int32   // the viewings
-	ended   []int32   // those that are over and may still be listed
+	work  [4]int  // what it does, by kind
+	jobs  []int32 // the viewings
+	ended []int32 // those that are over and may still be listed
 }
 
 // line is a viewing as its server lists it.
@@ -37,14 +36,6 @@ func load(work *[4]int) float64 {
 	c := &cluster.DefaultCosts
 	return float64(work[plex.GPU])*c.GPU + float64(work[plex.CPU])*c.CPU +
 		float64(work[plex.Copy])*c.Copy + float64(work[plex.None])*c.Client
-}
-
-// count enters a viewing into what the machine does, or takes it out.
-func (m *machine) count(v *viewing, w plex.Work, by int) {
-	m.work[w] += by
-	if v.past < 0 {
-		m.through[v.door][w] += by
-	}
 }
 
 func (m *machine) transcodes() int { return m.work[plex.GPU] + m.work[plex.CPU] }
@@ -71,12 +62,13 @@ func (m *machine) score(k kind) float64 {
 
 // seat is where a viewing is.
 type seat struct {
-	server int32 // -1: nowhere
-	slot   int32 // among its server's jobs
-	work   plex.Work
-	over   bool
-	since  time.Duration // when it came there
-	ended  time.Duration
+	server  int32 // -1: nowhere
+	slot    int32 // among its server's jobs
+	work    plex.Work
+	over    bool
+	listed  time.Duration // when its server begins to list it
+	settled time.Duration // when its encoder tells what it is
+	ended   time.Duration
 }
 
 // How the plug-in reads what servers say of a transcode, by what it truly is: of
@@ -93,20 +85,20 @@ var (
 // line says how the server lists a viewing, if it does.
 func (r *run) line(i int32) (line, bool) {
 	v, s := &r.viewings[i], &r.seats[i]
-	if r.now < s.since+v.listed() {
+	if r.now < s.listed {
 		return line{}, false
 	}
 	if s.work == plex.None {
 		return line{viewing: i, bare: true}, true
 	}
-	encoder := s.since + v.begun()
+	settled := s.settled
 	if sought := v.at + v.seek; v.seek > 0 && r.now >= sought {
 		if r.now < sought+seeking {
 			return line{viewing: i, bare: true}, true
 		}
-		encoder = max(encoder, sought+seeking)
+		settled = max(settled, sought+seeking+warmingUp)
 	}
-	if s.work > plex.Copy && r.now < encoder+warmingUp {
+	if s.work > plex.Copy && r.now < settled {
 		return line{viewing: i, work: youth.Work(), young: youth.Young()}, true
 	}
 	return line{viewing: i, work: reads[s.work]}, true
@@ -139,9 +131,11 @@ func (r *run) list(s int, list []line) []line {
 func (r *run) sit(i int32, s int) {
 	m := &r.machines[s]
 	seat := &r.seats[i]
-	seat.server, seat.slot, seat.work, seat.since = int32(s), int32(len(m.jobs)), m.would(r.viewings[i].kind), r.now
+	v := &r.viewings[i]
+	seat.server, seat.slot, seat.work = int32(s), int32(len(m.jobs)), m.would(v.kind)
+	seat.listed, seat.settled = r.now+v.listed(), r.now+v.begun()+warmingUp
 	m.jobs = append(m.jobs, i)
-	m.count(&r.viewings[i], seat.work, +1)
+	m.work[seat.work]++
 	r.gauge.set(r.now, s, m)
 }
 
@@ -153,7 +147,7 @@ func (r *run) rise(i int32) {
 	m.jobs[seat.slot] = last
 	r.seats[last].slot = seat.slot
 	m.jobs = m.jobs[:len(m.jobs)-1]
-	m.count(&r.viewings[i], seat.work, -1)
+	m.work[seat.work]--
 	r.gauge.set(r.now, int(seat.server), m)
 	seat.server = -1
 }
@@ -162,8 +156,8 @@ func (r *run) rise(i int32) {
 func (r *run) turn(i int32, w plex.Work) {
 	seat := &r.seats[i]
 	m := &r.machines[seat.server]
-	m.count(&r.viewings[i], seat.work, -1)
-	m.count(&r.viewings[i], w, +1)
+	m.work[seat.work]--
+	m.work[w]++
 	seat.work = w
 	r.gauge.set(r.now, int(seat.server), m)
 }

@@ -4,8 +4,15 @@ package balance
 // cores, Go's version, the command, and the number of seeds.
 const Preface = `## Balance
 
-%s, %s, %d cores, %s: ` + "`%s`" + `. Virtual time, so that the machine does not matter; %d seeds, medians (least–most).
+%s, %s, %d cores, %s: ` + "`%s`" + `. Virtual time, so that the machine does not matter; %d seeds where no other number is given, medians (least–most).
 
-The same viewers come to each contender. *To the oracle* is how full the fullest server is for its weight, over time, in comparison to an oracle that sees all servers as they truly are at each start and takes the one that will be the least full. It does not know the future: not who comes next, nor what a server will decide a playback to be, which plexlb does not know either. Two others are for comparison: one that does know the decision beforehand, which nothing in front of the servers can; and the best that can be known, which sees everything that passed through it as it truly is, knows of everything else what readings and events have told by then, and knows a lie when it sees one. *Fullest server to the ideal* compares with all servers being equally full, which whole playbacks do not allow. *Misplaced* is the share of starts for which another server would have been less full at that moment, by the truth; in a burst that is often a matter of hundredths.
+plexlb's own ledger is driven as the plug-in drives it, with a reading of each server every 5 s, and events where a scenario does not say otherwise. The same viewers come to each contender. What is measured is how full the fullest server is for its weight, over time:
+
+- *to the oracle*: in comparison to one that sees all servers as they truly are at each start, also what came past it a moment ago, and takes the one that will be the least full;
+- *to one that knows the decision*: the same, which also knows beforehand what the server will decide a playback to be. Nothing in front of servers knows that: it is in their answer;
+- *to the best that can be known*: an oracle with plexlb's sources and none of its doubts. It learns from answers, clients, readings and events when plexlb does, but knows a false reading when it sees one, what a gap in one means, and who asked and will never begin. Where plexlb is further from the oracle than from this one, the difference is what nothing in front of the servers can know in time: who has just gone past it or to the other balancer, what a server is still to answer, whose player has gone without a word;
+- *to the ideal*: in comparison to all servers being equally full, which whole playbacks do not allow.
+
+None knows the future. Ratios to oracles are over all seeds together (least–most of a seed). *Misplaced* is the share of starts for which another server would have been less full at that moment, by the truth, were it a transcode in hardware, which is all that can be known of it then. With many servers or in a crowd that is mostly a matter of hundredths: of a thousand servers some always look a little fuller than they are, as it takes half a second until a server has answered what a playback is.
 
 `

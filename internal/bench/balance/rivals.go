@@ -18,6 +18,14 @@ type Contender struct {
 	informed bool          // it reads and hears them as the scenario says
 }
 
+// What others are measured against is known by its place among the contenders.
+const (
+	plexlb  = iota
+	truth   // the oracle
+	decided // the one that also knows the decision
+	known   // the best that can be known
+)
+
 // Contenders are all there are: first plexlb, then the oracles.
 var Contenders = []*Contender{
 	{Name: "plexlb", make: newOurs, informed: true},
@@ -215,7 +223,6 @@ type open struct {
 }
 
 func (o *open) place(i int32, failed int) int {
-
 	return o.argmin(i, func(s int) float64 {
 		m := &o.machines[s]
 		if s == failed || m.down {
@@ -231,7 +238,6 @@ func (o *open) place(i int32, failed int) int {
 		for rest := direct; rest > 0; rest -= 64 {
 			n += bits.OnesCount64((o.rng.Uint64() | o.rng.Uint64()) << max(0, 64-rest))
 		}
-
 		return float64(n)
 	})
 }

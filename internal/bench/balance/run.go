@@ -26,9 +26,7 @@ type run struct {
 type tally struct {
 	starts    int
 	misplaced int // on another than the best server
-	failed    int // on a server that could not take them, at first
 	refused   int // in the end
-	carried   int
 	astray    int // requests that did not get to where their playback is
 }
 
@@ -224,9 +222,6 @@ func (r *run) start(i int32) int {
 		}
 		return first
 	}
-	if counts {
-		r.tally.failed++
-	}
 	second := r.c.place(i, first)
 	if second >= 0 && r.takes(second, v.kind) {
 		return second
@@ -326,7 +321,6 @@ func (r *run) carry(i int32) {
 		r.in(2*time.Second, carry, i)
 		return
 	}
-	r.tally.carried++
 	r.tally.starts++
 	if !r.best(s, i) {
 		r.tally.misplaced++

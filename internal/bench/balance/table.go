@@ -6,55 +6,79 @@ import (
 	"strings"
 )
 
+// played is what came of a scenario, by seed and contender.
+type played struct {
+	*Scenario
+	results [][]Result
+}
+
 // Report has all contenders play scenarios and writes what came of it as
-// Markdown. Every number is a median over the seeds, with the least and the
-// most where there are several.
+// Markdown.
 func Report(w io.Writer, scenarios []Scenario, seeds int, said func(string)) error {
+	all := make([]played, 0, len(scenarios))
 	for i := range scenarios {
 		sc := &scenarios[i]
 		said(sc.Name)
 		n := seeds
 		if sc.servers() > 100 {
-			n = min(n, 2) // so many viewers leave little to chance
+			n = 1 // so many viewers leave little to chance
 		}
-		results := make([][]Result, 0, n) // by seed and contender
+		p := played{Scenario: sc}
 		for seed := range n {
-			results = append(results, Run(sc, uint64(seed), Contenders...))
+			p.results = append(p.results, Run(sc, uint64(seed), Contenders...))
 		}
-		var b strings.Builder
-		fmt.Fprintf(&b, "### %s\n\n%s. %d playbacks placed in %v; seeds 0 to %d.\n\n",
-			title(sc.Name), title(sc.About), results[0][0].Starts, sc.Duration, n-1)
-		b.WriteString("| | to the oracle | fullest server to the ideal | of the time, 99 % below | misplaced | first server could not | refused |\n|---|---|---|---|---|---|---|\n")
+		all = append(all, p)
+	}
+	var b strings.Builder
+	b.WriteString("| plexlb | to the oracle | to one that knows the decision | to the best that can be known | playbacks, seeds |\n|---|---|---|---|---|\n")
+	for _, p := range all {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %d, %d |\n", p.Name, p.against(plexlb, truth), p.against(plexlb, decided),
+			p.against(plexlb, known), p.results[0][plexlb].Starts, len(p.results))
+	}
+	b.WriteString("\n")
+	for _, p := range all {
+		fmt.Fprintf(&b, "### %s\n\n%s.\n\n| | fullest server to the ideal | of the time, 99 %% below | misplaced | refused |\n|---|---|---|---|---|\n",
+			title(p.Name), title(p.About))
 		for k, c := range Contenders {
-			over := func(f func(of []Result) float64) Spread {
-				var list []float64
-				for _, of := range results {
-					list = append(list, f(of))
-				}
-				return spread(list)
-			}
-			against := over(func(of []Result) float64 { return of[k].Against(&of[1]) })
-			mean := over(func(of []Result) float64 { return of[k].Mean })
-			p99 := over(func(of []Result) float64 { return of[k].P99 })
-			misplaced := over(func(of []Result) float64 { return 100 * of[k].Misplaced })
-			failed := over(func(of []Result) float64 { return 100 * of[k].Failed })
-			refused := over(func(of []Result) float64 { return float64(of[k].Refused) })
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %.1f %% | %.0f |\n", c.Name,
-				against.text("%.3f"), mean.text("%.3f"), p99.text("%.2f"), misplaced.text("%.1f")+" %", failed.Median, refused.Median)
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", c.Name,
+				p.over("%.3f", func(of []Result) float64 { return of[k].Mean }),
+				p.over("%.2f", func(of []Result) float64 { return of[k].P99 }),
+				p.over("%.1f %%", func(of []Result) float64 { return 100 * of[k].Misplaced }),
+				p.over("%.0f", func(of []Result) float64 { return float64(of[k].Refused) }))
 		}
 		b.WriteString("\n")
-		if _, err := io.WriteString(w, b.String()); err != nil {
-			return err
-		}
 	}
-	return nil
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
-func (s Spread) text(format string) string {
-	if s.Least == s.Most {
-		return fmt.Sprintf(format, s.Median)
+// against is how full one contender's fullest server was in comparison to
+// another's.
+func (p *played) against(k, other int) string {
+	ratio, _ := ratio(p.results, k, other)
+	return fmt.Sprintf("%.3f", ratio) + p.between("%.3f", func(of []Result) float64 { return of[k].Against(&of[other]) })
+}
+
+// over is the median of a number over the seeds, with the least and the most.
+func (p *played) over(format string, f func(of []Result) float64) string {
+	list := make([]float64, 0, len(p.results))
+	for _, of := range p.results {
+		list = append(list, f(of))
 	}
-	return fmt.Sprintf(format+" ("+format+"–"+format+")", s.Median, s.Least, s.Most)
+	return fmt.Sprintf(format, spread(list).Median) + p.between(format, f)
+}
+
+func (p *played) between(format string, f func(of []Result) float64) string {
+	list := make([]float64, 0, len(p.results))
+	for _, of := range p.results {
+		list = append(list, f(of))
+	}
+	s := spread(list)
+	least, most := fmt.Sprintf(format, s.Least), fmt.Sprintf(format, s.Most)
+	if least == most {
+		return ""
+	}
+	return " (" + strings.TrimSuffix(least, " %") + "–" + most + ")"
 }
 
 func title(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

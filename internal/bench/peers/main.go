@@ -24,6 +24,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/plexlb/caddy-plexlb/internal/bench/section"
 )
 
 type options struct {
@@ -112,12 +114,12 @@ func run(ctx context.Context, o options) error {
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
-	text := section(o, peers, c, b, time.Since(began))
+	text := written(o, peers, c, b, time.Since(began))
 	fmt.Println(text)
 	if o.file == "" {
 		return nil
 	}
-	return replaceSection(o.file, text)
+	return section.Replace(o.file, "peers", text)
 }
 
 // command is how to repeat it.

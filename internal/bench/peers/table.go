@@ -73,8 +73,8 @@ func (t *table) row(name string, n int, cell func(peer int) string) {
 	t.line(cells)
 }
 
-// section is what BENCHMARKS.md says of the peers.
-func section(o options, peers []peer, c costs, b behaviour, took time.Duration) string {
+// written is what BENCHMARKS.md says of the peers.
+func written(o options, peers []peer, c costs, b behaviour, took time.Duration) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "## Beside other proxies\n\n%s, by `%s` in %s.\n\nOn %s; %s. Proxies, servers and clients are on the same machine, at 127.0.0.1, without TLS.\n",
 		time.Now().UTC().Format("2006-01-02"), command(), took.Round(time.Second), machine(), versions(peers))
