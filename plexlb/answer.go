@@ -95,6 +95,7 @@ func forbear(ctx context.Context) (restore func()) {
 func (l *Lease) accepted() {
 	l.tellNews()
 	l.settle()
+	l.tellBegun(true)
 	l.hold = l.app.state.ledger.Find(&l.query, time.Now())
 }
 

@@ -144,6 +144,13 @@ func (empty) Close() error             { return nil }
 // the client has chosen.
 func (h *Handler) serveStart(l *Lease, r *http.Request, next caddyhttp.Handler) error {
 	if l.request.Kind == plex.Start {
+		if p := l.hold.Playback(); p != nil {
+			l.begun = h.app.state.flights.begin(r.Context(), p)
+			defer l.tellBegun(false)
+			if s, goesOn := h.app.state.ledger.ServerOf(p); goesOn {
+				l.hold.Server = s // it may have been carried meanwhile
+			}
+		}
 		h.prepare(l, r, next)
 	}
 	err := h.send(l, r, next)

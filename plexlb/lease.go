@@ -60,6 +60,7 @@ type Lease struct {
 	before     []field             // the header before any answer
 	resumption *cluster.Resumption // of which the request is a part
 	recording  *recording          // of a decision or start
+	begun      func(accepted bool) // lets resumptions fly again that wait for a start
 
 	resumptions uint64 // the ledger's count when the request was sent
 
@@ -497,6 +498,14 @@ func (l *Lease) tellNews() {
 		zap.Stringer("kind", l.request.Kind),
 		zap.Int("status", l.status),
 	)
+}
+
+// tellBegun tells those who wait for a start whether it was accepted.
+func (l *Lease) tellBegun(accepted bool) {
+	if l.begun != nil {
+		l.begun(accepted)
+		l.begun = nil
+	}
 }
 
 // end gives back what the request held and draws the conclusions.
