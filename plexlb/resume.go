@@ -704,8 +704,9 @@ func (h *Handler) giveUp(l *Lease, err error) error {
 	l.startOver()
 	switch {
 	case l.ends() && errors.Is(err, errOver) && (l.request.Kind == plex.Stop || h.app.Mode == ModeReplicated):
-		// It ends with its server; the watch state is the primary's, which
-		// gets its copy.
+		// It ends with its server, or is stopped there later; the watch state
+		// is the primary's, which gets its copy.
+		h.app.state.ledger.LeaveBehind(&l.hold, time.Now())
 		l.server = l.hold.Server
 		l.WriteHeader(http.StatusOK)
 		return nil

@@ -91,12 +91,15 @@ func (l *Ledger) move(p *Playback, q *Query, h *Hold, c *Client, set *Settings, 
 	if p.begun != 0 || p.job.state == Confirmed {
 		l.abandon(p.server, p.ids.Transcode, now)
 	}
-	cause := LostServer
-	if q.Role == Start && out(candidates, p.server) == Tried {
-		cause = Refused
+	cause, since := LostServer, now
+	if q.Role == Start {
+		since = h.at // it is this start that leaves what was there behind
+		if out(candidates, p.server) == Tried {
+			cause = Refused
+		}
 	}
 	p.moves++
-	p.noteMove(p.server, candidates[i].Server, cause, now)
+	p.noteMove(p.server, candidates[i].Server, cause, since)
 	l.moved(p, cause)
 	l.pin(p, candidates[i].Server)
 	if own := p.client; own != nil && own.server != nil {

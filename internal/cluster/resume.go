@@ -237,14 +237,20 @@ func (l *Ledger) BegunBefore(p *Playback, t time.Time) bool {
 }
 
 // Stale returns the servers that a playback had left when its client started it
-// last. What they may still hold under its id is another film, where the id is
-// the device's for ever, or of another quality.
+// last, and those on which its id was left behind by another. What they may
+// still hold under the id is another film, where that is the device's for ever,
+// or of another quality.
 func (l *Ledger) Stale(p *Playback) (list []*Server) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	for _, m := range p.history {
 		if m.from != p.server && (m.at <= p.begun || m.cause == Refused) { // the latter is by that start
 			list = append(list, m.from)
+		}
+	}
+	for _, o := range l.orphans {
+		if o.Transcode == p.ids.Transcode && o.Server != p.server && o.at <= p.begun {
+			list = append(list, o.Server)
 		}
 	}
 	return list

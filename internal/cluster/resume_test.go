@@ -898,3 +898,50 @@ func TestRequestsAreKeptForResumptions(t *testing.T) {
 		})
 	}
 }
+
+// What a server still runs under the id of a playback is not always the
+// playback.
+func TestWhatWasLeftBehindIsNotThePlayback(t *testing.T) {
+	for name, tc := range map[string]struct {
+		happens func(d *desk, former *Playback)
+		stale   []string
+	}{
+		"its server was found down by the start": {func(d *desk, _ *Playback) {
+			q := start(kodi(1), Query{Item: "/library/metadata/2"})
+			h := d.l.Find(&q, d.now)
+			d.wait(100*time.Millisecond).set(Down, "a")
+			d.l.Place(&q, &h, d.pool, d.now)
+			d.l.Settle(&q, &h, Accepted, d.now)
+		}, []string{"a"}},
+		"its server could not be told that it is over": {func(d *desk, _ *Playback) {
+			d.set(Down, "a")
+			q := follow(kodi(1))
+			h := d.l.Find(&q, d.now)
+			d.l.LeaveBehind(&h, d.now)
+			d.l.Stopped(&q, d.now)
+			d.l.Settle(&q, &h, Accepted, d.now)
+			d.wait(time.Second).play(Query{IDs: kodi(1), Item: "/library/metadata/2"})
+		}, []string{"a"}},
+		"its server was lost after the start": {func(d *desk, p *Playback) {
+			d.set(Down, "a")
+			d.wait(time.Second).l.Resumed(d.setsOut(p, "b", Resumed), d.now)
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, Settings{Replicated: true, Primary: "a"}, named(1, 1)...)
+			former := d.watch("a", kodi(1))
+			tc.happens(d.wait(time.Second), former)
+			p := d.l.PlaybackOf("kodi-1")
+			if s, _ := d.l.ServerOf(p); s.Name() != "b" {
+				t.Fatalf("it is on %s, want b", s.Name())
+			}
+			var stale []string
+			for _, s := range d.l.Stale(p) {
+				stale = append(stale, s.Name())
+			}
+			if !slices.Equal(stale, tc.stale) {
+				t.Errorf("not to be asked for it are %q, want %q", stale, tc.stale)
+			}
+		})
+	}
+}

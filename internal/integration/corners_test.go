@@ -514,6 +514,33 @@ func TestConstantIdIsNotTheFormerFilm(t *testing.T) {
 		}
 	})
 
+	t.Run("another server, which hung when the former film ended", func(t *testing.T) {
+		servers := stand(t, 3, nil)
+		b := load(t, site(servers, replicated))
+		former := plextest.NewViewer(plextest.PlexForKodi, b.URL, token, "1", 1)
+		t.Cleanup(former.Close)
+		if err := errors.Join(former.Start(t.Context()), former.Segment(t.Context(), 0)); err != nil {
+			t.Fatal(err)
+		}
+		first := called(servers, former.Account().Servers()[0])
+		first.Hang(true)
+		_ = former.Stop(t.Context()) // which it does not hear of
+		v := former.Next("2")
+		if err := errors.Join(v.Start(t.Context()), v.Segment(t.Context(), 0)); err != nil {
+			t.Fatal(err)
+		}
+		second := called(servers, v.Account().Servers()[0])
+		if second == first {
+			t.Fatal("it did not move: the test tests nothing")
+		}
+		first.Hang(false)
+		time.Sleep(3 * time.Second) // until it has been read again
+		second.Forget()
+		if err := v.Segment(t.Context(), 1); err != nil {
+			t.Error(err)
+		}
+	})
+
 	t.Run("direct play after a transcode", func(t *testing.T) {
 		servers := stand(t, 3, nil)
 		b := load(t, site(servers, replicated))
