@@ -47,12 +47,13 @@ func (f *faults) begin(server, what string) (end func()) {
 const aftermath = 8 * time.Second
 
 // during reports whether there was a fault at some time between two, or its
-// aftermath.
-func (f *faults) during(from, to time.Time) bool {
+// aftermath: of one of some servers, or of any if none is named.
+func (f *faults) during(from, to time.Time, servers ...string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.ContainsFunc(f.list, func(x fault) bool {
-		return x.at.Before(to) && (x.over.IsZero() || x.over.Add(aftermath).After(from))
+		return x.at.Before(to) && (x.over.IsZero() || x.over.Add(aftermath).After(from)) &&
+			(len(servers) == 0 || slices.Contains(servers, x.server))
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/plexlb/caddy-plexlb/internal/plextest"
 )
@@ -24,11 +25,31 @@ var expected = regexp.MustCompile(`^(` + strings.Join([]string{
 		"the playback is a stream, which its player has to begin again|the playback's server is not available|no upstreams available|.*(context canceled|connection (refused|reset by peer)|server closed idle connection|transport connection broken))",
 	"error http.log.error: the playback could not be resumed in time", // which its viewer asks for again
 	"error admin.api: request error",
-	"error admin: stopping current admin endpoint", // while somebody is being answered there
+	"error admin: stopping current admin endpoint",           // while somebody is being answered there
+	"error events: context canceled; event handling stopped", // of a config that is replaced just as its check finds a server up or down; the next finds it as well
 	"warn http: HTTP/[23] skipped because it requires TLS",
 	"warn <nil>: Caddyfile input is not formatted",
 	"warn (http.auto_https|admin|caddyfile|config.adapter.caddyfile|tls|pki).*",
 }, "|") + `)`)
+
+// brief is a line of the log without what is the same in all.
+func brief(line logged) string {
+	text := fmt.Sprintf("%s %v", said(line).Format("15:04:05.000"), line["msg"])
+	for _, name := range slices.Sorted(maps.Keys(line)) {
+		switch name {
+		case "ts", "msg", "level", "logger", "session":
+		default:
+			text += fmt.Sprintf(" %s=%.200s", name, fmt.Sprint(line[name]))
+		}
+	}
+	return text
+}
+
+// said is when a line of the log was.
+func said(line logged) time.Time {
+	at, _ := line["ts"].(float64)
+	return time.UnixMicro(int64(at * 1e6))
+}
 
 // said reads Caddy's log, which has ended: there is nothing in it but what is
 // expected, no token, and nothing was lost but what cannot be carried.
@@ -45,8 +66,8 @@ func (s *soak) said() {
 			continue
 		}
 		level, message := fmt.Sprint(line["level"]), fmt.Sprint(line["msg"])
-		if session := fmt.Sprint(line["session"]); session != "" && slices.Contains(s.tally.suspects, session) {
-			s.t.Logf("of a playback that something happened to: %.600s", lines.Text())
+		if nth, ok := s.tally.suspects[fmt.Sprint(line["session"])]; ok && nth < len(s.tally.wrong) {
+			s.tally.wrong[nth] += "\n\tCaddy: " + brief(line)
 		}
 		if level != "warn" && level != "error" {
 			continue
@@ -59,6 +80,9 @@ func (s *soak) said() {
 			continue
 		}
 		lost++
+		if at, server := said(line), fmt.Sprint(line["server"]); !s.faults.during(at.Add(-time.Second), at, server) {
+			s.t.Errorf("a stream was lost without a fault of its server: %s", lines.Text())
+		}
 		if kind := s.tally.ids[fmt.Sprint(line["session"])]; kind != plextest.MusicHTTP {
 			s.t.Errorf("a playback of %q was lost, which could have been carried: %s", kind, lines.Text())
 		}

@@ -28,6 +28,7 @@ type soak struct {
 	segment     time.Duration // length of one
 
 	faults faults
+	strain strain
 	tally  *tally
 }
 
@@ -84,6 +85,7 @@ func TestSoak(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() { s.junk(ctx, rand.New(rand.NewPCG(s.seed, 1<<32+uint64(i)))) })
 	}
+	wg.Go(func() { s.strain.measure(ctx) })
 	var gauges []gauge
 	wg.Go(func() { gauges = s.watch(ctx, begin) })
 	sit(viewers, length)
@@ -100,6 +102,13 @@ func TestSoak(t *testing.T) {
 		p.kill()
 	}
 	s.tally.report(t, &s.faults)
+	spent := time.Duration(0)
+	for _, p := range s.fleet {
+		spent += p.spent
+	}
+	if s.strain.report(t, s.caddy.spent, spent) && t.Failed() {
+		t.Error("the machine was overloaded, which may be what is wrong above: take fewer viewers, or a machine with more room")
+	}
 }
 
 // number reads one from the environment.
@@ -115,7 +124,10 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 // config is the n-th Caddyfile. They differ in what may change.
 func (s *soak) config(n int) string {
 	config := s.fleet.site(fmt.Sprintf("\t%s\n\tidle 30s\n\tslow_start 5s\n\tcost {\n\t\tcpu %d\n\t}\n", replicated, 2+n%3))
-	config = strings.Replace(config, "GLOBAL", "admin "+s.admin+"\npersist_config off\nauto_https off\nlog {\n"+logFilter(s.t)+"\n}\n", 1)
+	// What plexlb did with a playback is told in full, for the case that
+	// something happens to it.
+	logs := "log {\nexclude plexlb http.handlers.plexlb\n" + logFilter(s.t) + "\n}\nlog plexlb {\nlevel DEBUG\ninclude plexlb http.handlers.plexlb\n" + logFilter(s.t) + "\n}\n"
+	config = strings.Replace(config, "GLOBAL", "admin "+s.admin+"\npersist_config off\nauto_https off\n"+logs, 1)
 	config = strings.Replace(config, "poll_interval 300ms", "poll_interval 1s", 1)
 	config = strings.Replace(config, "HERE {\n", fmt.Sprintf("HERE {\nheader >X-Reload %d\n", n), 1)
 	// In the middle between what lies at hand and what has to go soon.
