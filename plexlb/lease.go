@@ -535,9 +535,20 @@ func (l *Lease) end() {
 const maxKept = 4 << 10
 
 // broken reports whether the server broke off an answer that was the playback.
+// It also does that when the client begins again, at another place say, and we
+// may hear of that before the client hangs up.
 func (l *Lease) broken() bool {
 	return !l.returned && !l.clientGone && l.request.Kind == plex.Start && l.status == http.StatusOK &&
-		l.ctx.Err() == nil && l.recording != nil && l.recording.Endless() && l.hold.Playback() != nil
+		l.ctx.Err() == nil && l.recording != nil && l.recording.Endless() && l.hold.Playback() != nil && !l.superseded()
+}
+
+// superseded reports whether the client has begun something since, or is about
+// to: its server ends what it played before.
+func (l *Lease) superseded() bool {
+	led := l.app.state.ledger
+	return led.Superseded(&l.hold) || slices.ContainsFunc(l.app.state.flights.beginning(), func(p *cluster.Playback) bool {
+		return led.SameClient(p, l.hold.Playback())
+	})
 }
 
 // settle tells the ledger what became of the request.

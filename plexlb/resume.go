@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -118,6 +119,13 @@ func (f *flights) begin(ctx context.Context, p *cluster.Playback) (end func(acce
 			close(s.done)
 		}
 	}
+}
+
+// beginning returns the playbacks of which a start is under way.
+func (f *flights) beginning() []*cluster.Playback {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Collect(maps.Keys(f.starts))
 }
 
 // takeOff waits for the starts that the playback's client has under way, and

@@ -106,6 +106,26 @@ func (l *Ledger) Endless(p *Playback) bool {
 	return p.kept != nil && p.kept.start != nil && p.kept.start.Endless()
 }
 
+// Superseded reports whether the hold's playback was begun anew since, or its
+// client is beginning something else: PMS ends what was there before.
+func (l *Ledger) Superseded(h *Hold) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	p := h.playback
+	if p == nil || p.begun > h.at {
+		return true
+	}
+	c := p.client
+	return c != nil && (c.playback != p || c.pending != nil && c.pending != p && c.pending.holds.Load() > 0)
+}
+
+// SameClient reports whether two playbacks are one device's.
+func (l *Ledger) SameClient(p, q *Playback) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return p == q || p.client != nil && p.client == q.client
+}
+
 // Resumption is a playback on the way to where it goes on: on another server,
 // or on its own, which has lost its session.
 type Resumption struct {
