@@ -57,6 +57,16 @@ func (f *faults) during(from, to time.Time, servers ...string) bool {
 	})
 }
 
+// within reports whether there was one at some time between two, or in the
+// second before.
+func (f *faults) within(from, to time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.list, func(x fault) bool {
+		return x.at.Before(to) && (x.over.IsZero() || x.over.Add(time.Second).After(from))
+	})
+}
+
 // between says which faults there were at some time between two, and how long
 // before the first they began.
 func (f *faults) between(from, to time.Time) string {

@@ -267,6 +267,11 @@ func (s *soak) explained(before []plextest.Observation, o plextest.Observation) 
 	if o.Status >= http.StatusBadRequest && o.Status < http.StatusInternalServerError {
 		return false
 	}
+	// A connection may reach Caddy just as it exchanges its listeners, or be
+	// closed as idle just as it is used again.
+	if o.Status == 0 && s.reloads.within(o.At, o.At.Add(o.Duration)) {
+		return true
+	}
 	servers := []string{o.Server, o.Balancer}
 	switch o.What {
 	case "photo": // any may have it

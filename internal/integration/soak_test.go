@@ -27,9 +27,10 @@ type soak struct {
 	base, admin string        // of Caddy
 	segment     time.Duration // length of one
 
-	faults faults
-	strain strain
-	tally  *tally
+	faults  faults
+	reloads faults // when Caddy was given another config
+	strain  strain
+	tally   *tally
 }
 
 // TestSoak runs for as long as PLEXLB_SOAK says, with PLEXLB_SOAK_VIEWERS
@@ -81,7 +82,7 @@ func TestSoak(t *testing.T) {
 	ctx, enough := context.WithTimeout(t.Context(), length)
 	defer enough()
 	wg.Go(func() { s.schedule(ctx) })
-	wg.Go(func() { s.reloads(ctx, taken.Addr().String()) })
+	wg.Go(func() { s.reload(ctx, taken.Addr().String()) })
 	for i := range 8 {
 		wg.Go(func() { s.junk(ctx, rand.New(rand.NewPCG(s.seed, 1<<32+uint64(i)))) })
 	}
@@ -134,9 +135,9 @@ func (s *soak) config(n int) string {
 	return strings.Replace(config, "\tplexlb\n}", "\tplexlb {\n\t\ttransport http {\n\t\t\tkeepalive 2s\n\t\t}\n\t}\n}", 1)
 }
 
-// reloads loads another config now and then. Every third time it is one that
+// reload loads another config now and then. Every third time it is one that
 // fails, before or after it was provisioned.
-func (s *soak) reloads(ctx context.Context, taken string) {
+func (s *soak) reload(ctx context.Context, taken string) {
 	good, bad := 0, 0
 	defer func() {
 		s.t.Logf("%d configs were loaded, %d refused", good, bad)
@@ -161,7 +162,9 @@ func (s *soak) reloads(ctx context.Context, taken string) {
 		}
 		r.Close = true
 		r.Header.Set("Content-Type", "text/caddyfile")
+		over := s.reloads.begin("Caddy", "reloaded")
 		res, err := http.DefaultClient.Do(r)
+		over()
 		if err != nil {
 			s.t.Errorf("reload %d: %v", n, err)
 			continue
