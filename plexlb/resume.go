@@ -656,8 +656,8 @@ func (h *Handler) heal(l *Lease, r *http.Request, next caddyhttp.Handler, late <
 		j.tried = nil // there is no other
 	}
 	err := h.resume(r.Context(), j, late)
-	if s, _ := led.ServerOf(p); errors.Is(err, errPresent) && s != l.server {
-		err = nil // it was another server that did not have it
+	if s, _ := led.ServerOf(p); errors.Is(err, errPresent) && (s != l.server || led.ResumedSince(p, l.resumptions)) {
+		err = nil // it was another server that did not have it, or it was resumed meanwhile
 	}
 	if err == nil {
 		l.follow(p)

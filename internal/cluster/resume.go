@@ -310,7 +310,7 @@ func (l *Ledger) replaced(p *Playback) bool {
 	}
 	j := l.strangers.byClient[p.ids.Client]
 	return j != nil && j.state == Confirmed && j.work != None && j.at > max(p.placed, p.begun) && !j.bare() &&
-		j.id != p.ids.Transcode && !slices.Contains(p.older, j.id)
+		j.id != p.ids.Transcode && !slices.Contains(p.older, j.id) && !l.abandoned(j)
 }
 
 // Choose finds the server to go on with: the present one if it can be used,

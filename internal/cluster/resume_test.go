@@ -945,3 +945,33 @@ func TestWhatWasLeftBehindIsNotThePlayback(t *testing.T) {
 		})
 	}
 }
+
+// A device that plays something else by now has left the former playback. What
+// it left itself on a server that was away is nothing else.
+func TestWhatWasLeftBehindReplacesNothing(t *testing.T) {
+	for name, tc := range map[string]struct {
+		left     string // what the server that was away runs
+		replaced bool
+	}{
+		"its own of before":                     {"tsid-0", false},
+		"something begun through somebody else": {"tsid-9", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, Settings{Replicated: true, Primary: "a"}, named(1, 1)...)
+			ids := web(1)
+			ids.Transcode = "tsid-0"
+			p := d.watch("a", ids)
+			d.wait(time.Second).set(Down, "a")
+			d.l.Resumed(d.setsOut(p, "b", Resumed), d.now)
+			for n := range 5 { // more than are remembered
+				ids.Transcode = fmt.Sprint("quality-", n)
+				d.wait(time.Second).watch("b", ids)
+			}
+			d.wait(time.Second).set(In, "a")
+			d.poll("a", Report{ID: tc.left, Client: ids.Client, Work: GPU})
+			if replaced := d.l.Resume(p, "") == nil; replaced != tc.replaced {
+				t.Errorf("it counts as replaced: %v, want %v", replaced, tc.replaced)
+			}
+		})
+	}
+}
