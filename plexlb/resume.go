@@ -215,11 +215,13 @@ func (h *Handler) resume(ctx context.Context, j journey, late <-chan time.Time) 
 			defer fl.cancel()
 			err := errLate // if it panics
 			defer func() { h.app.state.flights.land(j.playback, fl, err) }()
-			if begun := h.app.state.flights.takeOff(j.playback, fl); begun && j.mover == nil {
+			begun := h.app.state.flights.takeOff(j.playback, fl)
+			switch {
+			case begun && j.mover == nil:
 				err = nil // its client has begun it anew
-				return
+			case fl.ctx.Err() == nil:
+				err = j.fly(fl.ctx)
 			}
-			err = j.fly(fl.ctx)
 		}()
 	case fl.mover && j.mover == nil:
 		fl.cancel()

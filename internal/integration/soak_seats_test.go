@@ -114,7 +114,6 @@ func (s *soak) seat(ctx context.Context, n uint64) {
 			kind := soakKinds[(int(n)+visit)%len(soakKinds)]
 			v = plextest.NewViewer(kind, s.base, token, "", s.seed+n<<20+uint64(visit))
 			v.SegmentDuration = s.segment // nothing tells those who read files and streams
-			v.Patience = 30 * time.Second
 		} else {
 			v = v.Next("")
 		}
@@ -206,10 +205,14 @@ func (s *soak) quality(v *plextest.Viewer, from int) int {
 	return len(all)
 }
 
+// startsWithin is how long a viewer tries to start: play queues are made by the
+// primary alone, which may be away for twenty seconds and has to be found again.
+const startsWithin = 20*time.Second + aftermath
+
 // patiently does what a viewer does again when it did not work: 503 and broken
 // connections are no answer.
 func patiently(ctx context.Context, v *plextest.Viewer, do func() error) error {
-	for end := time.Now().Add(v.Patience); ; {
+	for end := time.Now().Add(startsWithin); ; {
 		err := do()
 		if err == nil || ctx.Err() != nil || errors.Is(err, plextest.ErrEnd) || errors.Is(err, plextest.ErrWrong) || time.Now().After(end) {
 			return err
