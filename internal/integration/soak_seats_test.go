@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -177,8 +178,11 @@ func (s *soak) visit(enough context.Context, v *plextest.Viewer, rng *rand.Rand)
 	if err != nil && !left && !errors.Is(err, plextest.ErrEnd) {
 		s.blame(v, time.Now(), "it %s, and failed: %v", did, err)
 	}
-	// Where a stream ends is known only to who asks for more.
-	if missing := v.Account().Missing; err == nil && !left && len(missing) > 0 && v.Kind != plextest.MusicHTTP {
+	// The end of a stream is found by asking for what comes after it.
+	missing := slices.DeleteFunc(v.Account().Missing, func(asked string) bool {
+		return slices.ContainsFunc(v.Observed(), func(o plextest.Observation) bool { return o.Asked == asked && endsStream(o) })
+	})
+	if err == nil && !left && len(missing) > 0 {
 		s.blame(v, time.Now(), "it %s, and never got %q", did, missing)
 	}
 	s.account(v, vanishes)
@@ -245,7 +249,7 @@ func (s *soak) account(v *plextest.Viewer, vanished bool) {
 			what = "hung up"
 		case errors.Is(o.Err, plextest.ErrWrong):
 			what = "wrong segment"
-		case o.What == "segment" && strings.HasPrefix(o.Asked, "stream/") && o.Err.Error() == "EOF":
+		case endsStream(o):
 			what = "end of a stream"
 		case (o.What == "stop" || o.What == "ping") && o.Status == http.StatusNotFound:
 			what = o.What + " of what is over" // [P §10.34]
@@ -261,6 +265,11 @@ func (s *soak) account(v *plextest.Viewer, vanished bool) {
 		}
 		s.tally.count(what)
 	}
+}
+
+// endsStream reports whether a stream came to its end, rather than broke off.
+func endsStream(o plextest.Observation) bool {
+	return o.What == "segment" && strings.HasPrefix(o.Asked, "stream/") && errors.Is(o.Err, io.EOF)
 }
 
 // explained reports whether a failure is one that a fault may lead to, of a
