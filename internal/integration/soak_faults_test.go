@@ -57,6 +57,19 @@ func (f *faults) during(from, to time.Time, servers ...string) bool {
 	})
 }
 
+// hung counts the servers that hung at some time between two.
+func (f *faults) hung(from, to time.Time) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	servers := make(map[string]bool)
+	for _, x := range f.list {
+		if x.what == "hung" && x.at.Before(to) && (x.over.IsZero() || x.over.After(from)) {
+			servers[x.server] = true
+		}
+	}
+	return len(servers)
+}
+
 // within reports whether there was one at some time between two, or in the
 // second before.
 func (f *faults) within(from, to time.Time) bool {
