@@ -109,5 +109,5 @@ func (s *soak) said() {
 	for _, what := range slices.Sorted(maps.Keys(n)) {
 		s.t.Logf("  %6d × %s", n[what], what)
 	}
-	s.t.Logf("%d streams without segments were lost with their servers, and nothing else", lost)
+	s.t.Logf("%d playbacks were lost; all that may be are streams without segments, with their servers", lost)
 }

@@ -347,6 +347,12 @@ func (t *tally) report(test *testing.T, f *faults) {
 		test.Logf("  %6d segments took %v to %v", t.waiting[took], took, took+time.Second)
 	}
 	slices.SortFunc(t.longest, func(a, b wait) int { return cmp.Compare(b.Took, a.Took) })
+	for _, streams := range []bool{false, true} {
+		if i := slices.IndexFunc(t.longest, func(w wait) bool { return w.kind == plextest.MusicHTTP == streams }); i >= 0 {
+			w := t.longest[i]
+			test.Logf("the longest wait for a %s was %v", map[bool]string{false: "segment", true: "block of a stream"}[streams], w.Took.Round(time.Millisecond))
+		}
+	}
 	for _, w := range t.longest[:min(len(t.longest), 20)] {
 		test.Logf("  %s waited %v for %s in %d tries, and got it from %s; then were %s", w.kind, w.Took.Round(time.Millisecond), w.Asked, w.Tries, w.Server,
 			f.between(w.At, w.At.Add(w.Took)))
