@@ -82,6 +82,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	l := takeLease(h.app, w)
 	defer l.end() // runs even when the proxy panics because a player hung up
 	r = l.begin(h.site, r)
+	if p := l.hold.Playback(); p != nil && (l.ends() || l.ending) {
+		l.over = h.app.state.flights.end(p)
+	}
 	if r.Method == http.MethodConnect {
 		defer forbear(r.Context())()
 	}

@@ -61,6 +61,7 @@ type Lease struct {
 	resumption *cluster.Resumption // of which the request is a part
 	recording  *recording          // of a decision or start
 	begun      func(accepted bool) // lets resumptions fly again that wait for a start
+	over       func()              // of a request that ends its playback
 
 	resumptions uint64 // the ledger's count when the request was sent
 
@@ -516,6 +517,9 @@ func (l *Lease) end() {
 		l.app.lose(l.hold.Playback(), l.server, "a stream without segments ends with its connection", cluster.LostServer)
 	}
 	l.settle()
+	if l.over != nil {
+		l.over()
+	}
 	if l.restore != nil {
 		l.restore()
 	}
@@ -535,18 +539,18 @@ func (l *Lease) end() {
 const maxKept = 4 << 10
 
 // broken reports whether the server broke off an answer that was the playback.
-// It also does that when the client begins again, at another place say, and we
-// may hear of that before the client hangs up.
+// It also does that when the client stops, or begins again, at another place
+// say, and we may hear of that before the client hangs up.
 func (l *Lease) broken() bool {
 	return !l.returned && !l.clientGone && l.request.Kind == plex.Start && l.status == http.StatusOK &&
 		l.ctx.Err() == nil && l.recording != nil && l.recording.Endless() && l.hold.Playback() != nil && !l.superseded()
 }
 
 // superseded reports whether the client has begun something since, or is about
-// to: its server ends what it played before.
+// to, or to stop: its server ends what it played before.
 func (l *Lease) superseded() bool {
 	led := l.app.state.ledger
-	return led.Superseded(&l.hold) || slices.ContainsFunc(l.app.state.flights.beginning(), func(p *cluster.Playback) bool {
+	return l.app.state.flights.ending(l.hold.Playback()) || led.Superseded(&l.hold) || slices.ContainsFunc(l.app.state.flights.beginning(), func(p *cluster.Playback) bool {
 		return led.SameClient(p, l.hold.Playback())
 	})
 }

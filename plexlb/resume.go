@@ -83,6 +83,7 @@ type flights struct {
 	mu     sync.Mutex
 	of     map[*cluster.Playback]*flight
 	starts map[*cluster.Playback]*starting
+	ends   map[*cluster.Playback]int // requests under way that end a playback
 }
 
 // startPatience is how long a client's start waits for a resumption of what it
@@ -119,6 +120,31 @@ func (f *flights) begin(ctx context.Context, p *cluster.Playback) (end func(acce
 			close(s.done)
 		}
 	}
+}
+
+// end notes that a request is under way that ends a playback, until over is
+// called.
+func (f *flights) end(p *cluster.Playback) (over func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ends == nil {
+		f.ends = make(map[*cluster.Playback]int)
+	}
+	f.ends[p]++
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.ends[p]--; f.ends[p] == 0 {
+			delete(f.ends, p)
+		}
+	}
+}
+
+// ending reports whether a playback is about to be ended.
+func (f *flights) ending(p *cluster.Playback) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ends[p] > 0
 }
 
 // beginning returns the playbacks of which a start is under way.

@@ -10,13 +10,14 @@ import (
 	"github.com/plexlb/caddy-plexlb/internal/plextest"
 )
 
-// A client that begins again, at another place or with the next track, has its
-// server end the stream that it had. That is no loss.
+// A client that stops, or begins again, at another place or with the next track,
+// has its server end the stream that it had. That is no loss.
 func TestStreamThatItsClientReplacesIsNotLost(t *testing.T) {
 	for name, next := range map[string]string{
 		"another place":      "&session=t0&X-Plex-Session-Identifier=x0&offset=40",
 		"the next track":     "&session=t1&X-Plex-Session-Identifier=x1",
 		"a track after that": "&session=t0&X-Plex-Session-Identifier=x1",
+		"silence":            "",
 	} {
 		t.Run(name, func(t *testing.T) {
 			servers := stand(t, 2, nil)
@@ -46,6 +47,13 @@ func TestStreamThatItsClientReplacesIsNotLost(t *testing.T) {
 				former := tune(before)
 				if _, err := io.ReadFull(former.Body, make([]byte, 100)); err != nil {
 					t.Fatal(err)
+				}
+				if next == "" {
+					_, _, _ = b.get("/:/timeline?state=stopped&ratingKey=" + plextest.Track + "&X-Plex-Client-Identifier=phone&X-Plex-Token=" + token + before)
+					if _, err := io.Copy(io.Discard, former.Body); err == nil {
+						t.Fatal("the stream came to its end: the test tests nothing")
+					}
+					continue
 				}
 				later := tune(next)
 				if _, err := io.Copy(io.Discard, former.Body); err == nil {
