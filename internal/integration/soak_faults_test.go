@@ -57,13 +57,14 @@ func (f *faults) during(from, to time.Time, servers ...string) bool {
 	})
 }
 
-// hung counts the servers that hung at some time between two.
-func (f *faults) hung(from, to time.Time) int {
+// suffering counts the servers that had one of some kinds of fault at some time
+// between two.
+func (f *faults) suffering(from, to time.Time, kinds ...string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	servers := make(map[string]bool)
 	for _, x := range f.list {
-		if x.what == "hung" && x.at.Before(to) && (x.over.IsZero() || x.over.After(from)) {
+		if slices.Contains(kinds, x.what) && x.at.Before(to) && (x.over.IsZero() || x.over.After(from)) {
 			servers[x.server] = true
 		}
 	}
@@ -88,8 +89,11 @@ func (f *faults) between(from, to time.Time) string {
 	var said []string
 	for _, x := range f.list {
 		if x.at.Before(to) && (x.over.IsZero() || x.over.Add(aftermath).After(from)) {
-			said = append(said, fmt.Sprintf("%s %s from %v to %v", x.server, x.what,
-				x.at.Sub(from).Round(100*time.Millisecond), x.over.Sub(from).Round(100*time.Millisecond)))
+			until := "now"
+			if !x.over.IsZero() {
+				until = x.over.Sub(from).Round(100 * time.Millisecond).String()
+			}
+			said = append(said, fmt.Sprintf("%s %s from %v to %s", x.server, x.what, x.at.Sub(from).Round(100*time.Millisecond), until))
 		}
 	}
 	return strings.Join(said, ", ")

@@ -87,7 +87,7 @@ func (s *soak) said() {
 			// Three servers are always well. It takes some eight seconds to find
 			// that one hangs, though, and twice that if it went on at one that
 			// hangs next.
-			if at := said(line); s.faults.hung(at.Add(-16*time.Second), at) < 2 {
+			if at := said(line); s.faults.suffering(at.Add(-16*time.Second), at, "hung") < 2 {
 				s.t.Errorf("Caddy said: %.2000s; there were %s", lines.Text(), s.faults.between(at.Add(-time.Minute), at)+s.strain.slowness(at.Add(-16*time.Second), at))
 			}
 			continue
@@ -97,7 +97,7 @@ func (s *soak) said() {
 			continue
 		}
 		if at, server := said(line), fmt.Sprint(line["server"]); !s.faults.during(at.Add(-time.Second), at, server) {
-			s.t.Errorf("a stream was lost without a fault of its server: %s", lines.Text())
+			s.t.Errorf("a stream was lost without a fault of its server: %s; its viewer saw\n%s", lines.Text(), s.tally.streams[fmt.Sprint(line["session"])])
 		}
 		if kind := s.tally.ids[fmt.Sprint(line["session"])]; kind != plextest.MusicHTTP {
 			s.t.Errorf("a playback of %q was lost, which could have been carried: %s", kind, lines.Text())

@@ -28,6 +28,7 @@ var soakKinds = plextest.Kinds()
 type tally struct {
 	mu       sync.Mutex
 	visits   int
+	devices  map[string]bool
 	vanished int                            // of these, without a word
 	answers  int                            // requests that were answered well
 	segments int                            // of these, those that were checked
@@ -36,6 +37,7 @@ type tally struct {
 	longest  []wait                         // the longest of them first
 	ids      map[string]plextest.ViewerKind // of all playbacks
 	wrong    []string                       // what must not be
+	streams  map[string]string              // what viewers of streams saw, by session
 	suspects map[string]int                 // ids of playbacks to which it happened → number in wrong
 	strange  map[string]int                 // answers to junk, by what it was and what came
 }
@@ -47,8 +49,8 @@ type wait struct {
 }
 
 func newTally() *tally {
-	return &tally{failed: make(map[string]int), waiting: make(map[time.Duration]int),
-		ids: make(map[string]plextest.ViewerKind), strange: make(map[string]int), suspects: make(map[string]int)}
+	return &tally{devices: make(map[string]bool), failed: make(map[string]int), waiting: make(map[time.Duration]int),
+		ids: make(map[string]plextest.ViewerKind), strange: make(map[string]int), suspects: make(map[string]int), streams: make(map[string]string)}
 }
 
 // wrongf notes what must not be.
@@ -213,7 +215,7 @@ func (s *soak) quality(v *plextest.Viewer, from int) int {
 // primary alone, which may be away for twenty seconds and has to be found again.
 const startsWithin = 20*time.Second + aftermath
 
-// patiently does what a viewer does again when it did not work: 503 and broken
+// patiently does what a viewer does again when it did not work: 5xx and broken
 // connections are no answer.
 func patiently(ctx context.Context, v *plextest.Viewer, do func() error) error {
 	for end := time.Now().Add(startsWithin); ; {
@@ -221,8 +223,7 @@ func patiently(ctx context.Context, v *plextest.Viewer, do func() error) error {
 		if err == nil || ctx.Err() != nil || errors.Is(err, plextest.ErrEnd) || errors.Is(err, plextest.ErrWrong) || time.Now().After(end) {
 			return err
 		}
-		if status := (*plextest.StatusError)(nil); errors.As(err, &status) && status.Status != http.StatusServiceUnavailable &&
-			status.Status != http.StatusBadGateway {
+		if status := (*plextest.StatusError)(nil); errors.As(err, &status) && status.Status < http.StatusInternalServerError {
 			return err
 		}
 		if refused := (*plextest.RefusedError)(nil); errors.As(err, &refused) {
@@ -284,6 +285,11 @@ func (s *soak) explained(before []plextest.Observation, o plextest.Observation) 
 	if o.Status == 0 && s.reloads.within(o.At, o.At.Add(o.Duration)) {
 		return true
 	}
+	// What one server fails to start is tried at another, once.
+	if o.Status == http.StatusInternalServerError {
+		return (o.What == "decision" || o.What == "start") &&
+			s.faults.suffering(o.At.Add(-aftermath), o.At.Add(o.Duration), "failing", "in maintenance", "killed", "restarted", "hung") >= 2
+	}
 	servers := []string{o.Server, o.Balancer}
 	switch o.What {
 	case "photo": // any may have it
@@ -307,11 +313,15 @@ func (t *tally) add(v *plextest.Viewer, account plextest.Account, vanished bool)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.visits++
+	t.devices[v.CID] = true
 	if vanished {
 		t.vanished++
 	}
 	for _, id := range []string{v.TSID, v.XSI, v.CID, v.PlaybackID} {
 		t.ids[id] = v.Kind
+	}
+	if all := v.Observed(); v.Kind == plextest.MusicHTTP && len(all) > 0 {
+		t.streams[v.XSI] = story(v, all[len(all)-1].At)
 	}
 	for _, w := range account.Waits {
 		t.segments++
@@ -339,7 +349,7 @@ func (t *tally) report(test *testing.T, f *faults) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	test.Logf("%v", f)
-	test.Logf("%d playbacks, %d of which vanished; %d requests answered, %d segments right", t.visits, t.vanished, t.answers, t.segments)
+	test.Logf("%d devices, %d playbacks, %d of which vanished; %d requests answered, %d segments right", len(t.devices), t.visits, t.vanished, t.answers, t.segments)
 	for _, what := range slices.Sorted(maps.Keys(t.failed)) {
 		test.Logf("  %6d × %s", t.failed[what], what)
 	}

@@ -95,8 +95,9 @@ func TestSoak(t *testing.T) {
 
 	s.empty()
 	end := s.gauge()
+	s.keepProfile()
 	t.Logf("before: %v; after: %v", base, end)
-	flat(t, base, end, gauges)
+	flat(t, base, end, gauges, len(s.tally.devices))
 	s.caddy.kill() // which looks for data races
 	s.said()
 	for _, p := range s.fleet {
