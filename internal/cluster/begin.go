@@ -206,6 +206,9 @@ func (l *Ledger) retranscode(p *Playback, id string) {
 	}
 	p.ids.Transcode = id
 	l.transcodes.put(id, p)
+	if p.client != nil {
+		p.client.use(id)
+	}
 }
 
 // take makes the hold one of p and c.
@@ -239,6 +242,7 @@ func (l *Ledger) newPlayback(q *Query, c *Client, s *Server, now time.Duration) 
 	l.playbacks.add(p)
 	if c != nil {
 		p.client, p.ids.Client = c, c.id
+		c.use(p.ids.Transcode)
 	}
 
 	// A name goes to the new playback if the old one under it is over or was

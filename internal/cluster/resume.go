@@ -308,7 +308,12 @@ func (l *Ledger) replaced(p *Playback) bool {
 			return true
 		}
 	}
+	// What the device has used here was not begun elsewhere: its server was away
+	// when it left that, or a stop was lost.
 	j := l.strangers.byClient[p.ids.Client]
+	if j != nil && p.client != nil && p.client.used(j.id) {
+		return false
+	}
 	return j != nil && j.state == Confirmed && j.work != None && j.at > max(p.placed, p.begun) && !j.bare() &&
 		j.id != p.ids.Transcode && !slices.Contains(p.older, j.id) && !l.abandoned(j)
 }

@@ -954,16 +954,19 @@ func TestWhatWasLeftBehindReplacesNothing(t *testing.T) {
 		replaced bool
 	}{
 		"its own of before":                     {"tsid-0", false},
+		"its former playback, forgotten by now": {"tsid-8", false},
 		"something begun through somebody else": {"tsid-9", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t, Settings{Replicated: true, Primary: "a"}, named(1, 1)...)
+			d.watch("a", IDs{Transcode: "tsid-8", Session: "xsi-8", Client: "cid-1"})
+			d.wait(time.Second).l.Forget("xsi-8", d.now)
 			ids := web(1)
 			ids.Transcode = "tsid-0"
 			p := d.watch("a", ids)
 			d.wait(time.Second).set(Down, "a")
 			d.l.Resumed(d.setsOut(p, "b", Resumed), d.now)
-			for n := range 5 { // more than are remembered
+			for n := range 4 { // more than a playback remembers
 				ids.Transcode = fmt.Sprint("quality-", n)
 				d.wait(time.Second).watch("b", ids)
 			}
