@@ -68,6 +68,7 @@ func (l *Lease) WriteHeader(status int) {
 func (l *Lease) accepted() {
 	l.tellNews()
 	l.settle()
+	l.tellBegun(true)
 	l.hold = l.app.state.ledger.Find(&l.query, time.Now())
 }
 

@@ -82,6 +82,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	l := takeLease(h.app, w)
 	defer l.end() // runs even when the proxy panics because a player hung up
 	r = l.begin(h.site, r)
+	if p := l.hold.Playback(); p != nil && (l.ends() || l.ending) {
+		l.over = h.app.state.flights.end(p)
+	}
 	if r.Method == http.MethodConnect {
 		defer forbear(r.Context())()
 	}
@@ -150,6 +153,13 @@ func (empty) Close() error             { return nil }
 // the client has chosen.
 func (h *Handler) serveStart(l *Lease, r *http.Request, next caddyhttp.Handler) error {
 	if l.request.Kind == plex.Start {
+		if p := l.hold.Playback(); p != nil {
+			l.begun = h.app.state.flights.begin(r.Context(), p)
+			defer l.tellBegun(false)
+			if s, goesOn := h.app.state.ledger.ServerOf(p); goesOn {
+				l.hold.Server = s // it may have been carried meanwhile
+			}
+		}
 		h.prepare(l, r, next)
 	}
 	err := h.send(l, r, next)

@@ -60,6 +60,8 @@ type Lease struct {
 	before     []field             // the header before any answer
 	resumption *cluster.Resumption // of which the request is a part
 	recording  *recording          // of a decision or start
+	begun      func(accepted bool) // lets resumptions fly again that wait for a start
+	over       func()              // of a request that ends its playback
 
 	resumptions uint64 // the ledger's count when the request was sent
 
@@ -497,6 +499,14 @@ func (l *Lease) tellNews() {
 	)
 }
 
+// tellBegun tells those who wait for a start whether it was accepted.
+func (l *Lease) tellBegun(accepted bool) {
+	if l.begun != nil {
+		l.begun(accepted)
+		l.begun = nil
+	}
+}
+
 // end gives back what the request held and draws the conclusions.
 func (l *Lease) end() {
 	l.stopWaiting()
@@ -505,6 +515,9 @@ func (l *Lease) end() {
 		l.app.lose(l.hold.Playback(), l.server, "a stream without segments ends with its connection", cluster.LostServer)
 	}
 	l.settle()
+	if l.over != nil {
+		l.over()
+	}
 	l.pause.end()
 	clear(l.tried)
 	clear(l.before)
@@ -522,9 +535,21 @@ func (l *Lease) end() {
 const maxKept = 4 << 10
 
 // broken reports whether the server broke off an answer that was the playback.
+// It also does that when the client stops, or begins again, at another place
+// say, and we may hear of that before the client hangs up.
 func (l *Lease) broken() bool {
 	return !l.returned && !l.clientGone && l.request.Kind == plex.Start && l.status == http.StatusOK &&
-		l.ctx.Err() == nil && l.recording != nil && l.recording.Endless() && l.hold.Playback() != nil
+		l.ctx.Err() == nil && l.recording != nil && l.recording.Endless() && l.hold.Playback() != nil && !l.superseded()
+}
+
+// superseded reports whether the client has begun something since, or is about
+// to, or to stop: its server ends what it played before.
+func (l *Lease) superseded() bool {
+	led := l.app.state.ledger
+	flights := &l.app.state.flights
+	return flights.ending(l.hold.Playback()) || led.Superseded(&l.hold) || slices.ContainsFunc(flights.beginning(), func(p *cluster.Playback) bool {
+		return led.SameClient(p, l.hold.Playback())
+	})
 }
 
 // settle tells the ledger what became of the request.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -64,12 +65,113 @@ type flight struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	mover  bool // made for an operator, and given up for a viewer who needs one
+	flying bool // starts of the playback's client have to wait
 }
 
-// flights are the resumptions under way.
+// starting are the starts of a playback that its client has under way.
+type starting struct {
+	n        int
+	accepted bool
+	done     chan struct{}
+}
+
+// flights are the resumptions under way. They keep out of the way of the
+// client's own starts: which of two starts a server takes for the last is
+// otherwise chance, and a device that uses one id for ever, or keeps it when the
+// quality changes, would get what it played before.
 type flights struct {
-	mu sync.Mutex
-	of map[*cluster.Playback]*flight
+	mu     sync.Mutex
+	of     map[*cluster.Playback]*flight
+	starts map[*cluster.Playback]*starting
+	ends   map[*cluster.Playback]int // requests under way that end a playback
+}
+
+// startPatience is how long a client's start waits for a resumption of what it
+// is to replace; after that the resumption is given up.
+const startPatience = 2 * time.Second
+
+// begin is a start of a playback by its client: resumptions wait from now on
+// until end is called, and the one under way is waited for.
+func (f *flights) begin(ctx context.Context, p *cluster.Playback) (end func(accepted bool)) {
+	f.mu.Lock()
+	s := f.starts[p]
+	if s == nil {
+		s = &starting{done: make(chan struct{})}
+		if f.starts == nil {
+			f.starts = make(map[*cluster.Playback]*starting)
+		}
+		f.starts[p] = s
+	}
+	s.n++
+	fl := f.of[p]
+	waits := fl != nil && fl.flying
+	f.mu.Unlock()
+	if waits {
+		late := time.AfterFunc(startPatience, fl.cancel)
+		_ = fl.wait(ctx, nil)
+		late.Stop()
+	}
+	return func(accepted bool) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		s.accepted = s.accepted || accepted
+		if s.n--; s.n == 0 {
+			delete(f.starts, p)
+			close(s.done)
+		}
+	}
+}
+
+// end notes that a request is under way that ends a playback, until over is
+// called.
+func (f *flights) end(p *cluster.Playback) (over func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ends == nil {
+		f.ends = make(map[*cluster.Playback]int)
+	}
+	f.ends[p]++
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.ends[p]--; f.ends[p] == 0 {
+			delete(f.ends, p)
+		}
+	}
+}
+
+// ending reports whether a playback is about to be ended.
+func (f *flights) ending(p *cluster.Playback) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ends[p] > 0
+}
+
+// beginning returns the playbacks of which a start is under way.
+func (f *flights) beginning() []*cluster.Playback {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Collect(maps.Keys(f.starts))
+}
+
+// takeOff waits for the starts that the playback's client has under way, and
+// reports whether one was accepted meanwhile.
+func (f *flights) takeOff(p *cluster.Playback, fl *flight) (begun bool) {
+	for {
+		f.mu.Lock()
+		s := f.starts[p]
+		fl.flying = s == nil
+		f.mu.Unlock()
+		if s == nil {
+			return begun
+		}
+		select {
+		case <-s.done:
+			begun = begun || s.accepted
+		case <-fl.ctx.Done():
+			return begun
+		}
+	}
 }
 
 // join returns the playback's flight, and whether the caller has to fly it.
@@ -139,7 +241,13 @@ func (h *Handler) resume(ctx context.Context, j journey, late <-chan time.Time) 
 			defer fl.cancel()
 			err := errLate // if it panics
 			defer func() { h.app.state.flights.land(j.playback, fl, err) }()
-			err = j.fly(fl.ctx)
+			begun := h.app.state.flights.takeOff(j.playback, fl)
+			switch {
+			case begun && j.mover == nil:
+				err = nil // its client has begun it anew
+			case fl.ctx.Err() == nil:
+				err = j.fly(fl.ctx)
+			}
 		}()
 	case fl.mover && j.mover == nil:
 		fl.cancel()
@@ -576,8 +684,8 @@ func (h *Handler) heal(l *Lease, r *http.Request, next caddyhttp.Handler, late <
 		j.tried = nil // there is no other
 	}
 	err := h.resume(r.Context(), j, late)
-	if s, _ := led.ServerOf(p); errors.Is(err, errPresent) && s != l.server {
-		err = nil // it was another server that did not have it
+	if s, _ := led.ServerOf(p); errors.Is(err, errPresent) && (s != l.server || led.ResumedSince(p, l.resumptions)) {
+		err = nil // it was another server that did not have it, or it was resumed meanwhile
 	}
 	if err == nil {
 		l.follow(p)
@@ -632,8 +740,9 @@ func (h *Handler) giveUp(l *Lease, err error) error {
 	l.startOver()
 	switch {
 	case l.ends() && errors.Is(err, errOver) && (l.request.Kind == plex.Stop || h.app.Mode == ModeReplicated):
-		// It ends with its server; the watch state is the primary's, which
-		// gets its copy.
+		// It ends with its server, or is stopped there later; the watch state
+		// is the primary's, which gets its copy.
+		h.app.state.ledger.LeaveBehind(&l.hold, time.Now())
 		l.server = l.hold.Server
 		l.WriteHeader(http.StatusOK)
 		return nil

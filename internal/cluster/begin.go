@@ -91,12 +91,15 @@ func (l *Ledger) move(p *Playback, q *Query, h *Hold, c *Client, set *Settings, 
 	if p.begun != 0 || p.job.state == Confirmed {
 		l.abandon(p.server, p.ids.Transcode, now)
 	}
-	cause := LostServer
-	if q.Role == Start && out(candidates, p.server) == Tried {
-		cause = Refused
+	cause, since := LostServer, now
+	if q.Role == Start {
+		since = h.at // it is this start that leaves what was there behind
+		if out(candidates, p.server) == Tried {
+			cause = Refused
+		}
 	}
 	p.moves++
-	p.noteMove(p.server, candidates[i].Server, cause, now)
+	p.noteMove(p.server, candidates[i].Server, cause, since)
 	l.moved(p, cause)
 	l.pin(p, candidates[i].Server)
 	if own := p.client; own != nil && own.server != nil {
@@ -203,6 +206,9 @@ func (l *Ledger) retranscode(p *Playback, id string) {
 	}
 	p.ids.Transcode = id
 	l.transcodes.put(id, p)
+	if p.client != nil {
+		p.client.use(id)
+	}
 }
 
 // take makes the hold one of p and c.
@@ -236,6 +242,7 @@ func (l *Ledger) newPlayback(q *Query, c *Client, s *Server, now time.Duration) 
 	l.playbacks.add(p)
 	if c != nil {
 		p.client, p.ids.Client = c, c.id
+		c.use(p.ids.Transcode)
 	}
 
 	// A name goes to the new playback if the old one under it is over or was

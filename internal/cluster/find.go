@@ -232,7 +232,7 @@ func (l *Ledger) locate(q *Query, set *Settings, now time.Duration) (*Playback, 
 		c = nil
 	}
 	if p == nil && c != nil && q.Client != "" {
-		p = c.latest(q.Role, set.Idle, now)
+		p = c.playing(q.Role, set.Idle, now)
 	}
 	return p, c
 }

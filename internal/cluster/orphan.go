@@ -1,6 +1,9 @@
 package cluster
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Orphan is a transcode that nobody watches any more, on a server that cannot
 // know it: its viewer was carried away, or plays something else elsewhere.
@@ -35,6 +38,11 @@ func (l *Ledger) abandon(s *Server, id string, now time.Duration) {
 		}
 	}
 	l.orphans = append(l.orphans, orphan{Orphan{s, id}, now})
+}
+
+// abandoned reports whether a transcode is one that waits to be stopped.
+func (l *Ledger) abandoned(j *job) bool {
+	return slices.ContainsFunc(l.orphans, func(o orphan) bool { return o.Server == j.server && o.Transcode == j.id })
 }
 
 // Orphans takes out what is to be stopped now: at most one of each server, as

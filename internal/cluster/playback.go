@@ -149,6 +149,8 @@ type Client struct {
 	server   *Server   // where it stays in separate mode, else nil
 	playback *Playback // the latest that began
 	pending  *Playback // one that was asked for and did not begin yet
+	latest   [6]uint16 // hashes of the transcode ids that it used last
+	uses     uint8     // of these, the next to be replaced
 	counted  bool      // in the server's tally as idle
 	gone     bool
 }
@@ -176,8 +178,21 @@ func (c *Client) current(idle, now time.Duration) *Playback {
 	return nil
 }
 
-// latest is the client's playback that a request means which names none.
-func (c *Client) latest(role Role, idle, now time.Duration) *Playback {
+// use remembers a transcode id of the client.
+func (c *Client) use(id string) {
+	if h := uint16(hashString(id)); id != "" && !slices.Contains(c.latest[:], h) {
+		c.latest[c.uses%uint8(len(c.latest))] = h
+		c.uses++
+	}
+}
+
+// used reports whether the client used a transcode id here of late.
+func (c *Client) used(id string) bool {
+	return slices.Contains(c.latest[:], uint16(hashString(id)))
+}
+
+// playing is the client's playback that a request means which names none.
+func (c *Client) playing(role Role, idle, now time.Duration) *Playback {
 	if role == Stream && c.pending.live(idle, now) {
 		return c.pending // the file that was just decided on
 	}

@@ -106,6 +106,26 @@ func (l *Ledger) Endless(p *Playback) bool {
 	return p.kept != nil && p.kept.start != nil && p.kept.start.Endless()
 }
 
+// Superseded reports whether the hold's playback was begun anew since, or its
+// client is beginning something else: PMS ends what was there before.
+func (l *Ledger) Superseded(h *Hold) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	p := h.playback
+	if p == nil || p.begun > h.at {
+		return true
+	}
+	c := p.client
+	return c != nil && (c.playback != p || c.pending != nil && c.pending != p && c.pending.holds.Load() > 0)
+}
+
+// SameClient reports whether two playbacks are one device's.
+func (l *Ledger) SameClient(p, q *Playback) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return p == q || p.client != nil && p.client == q.client
+}
+
 // Resumption is a playback on the way to where it goes on: on another server,
 // or on its own, which has lost its session.
 type Resumption struct {
@@ -237,14 +257,20 @@ func (l *Ledger) BegunBefore(p *Playback, t time.Time) bool {
 }
 
 // Stale returns the servers that a playback had left when its client started it
-// last. What they may still hold under its id is another film, where the id is
-// the device's for ever, or of another quality.
+// last, and those on which its id was left behind by another. What they may
+// still hold under the id is another film, where that is the device's for ever,
+// or of another quality.
 func (l *Ledger) Stale(p *Playback) (list []*Server) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	for _, m := range p.history {
 		if m.from != p.server && (m.at <= p.begun || m.cause == Refused) { // the latter is by that start
 			list = append(list, m.from)
+		}
+	}
+	for _, o := range l.orphans {
+		if o.Transcode == p.ids.Transcode && o.Server != p.server && o.at <= p.begun {
+			list = append(list, o.Server)
 		}
 	}
 	return list
@@ -282,9 +308,14 @@ func (l *Ledger) replaced(p *Playback) bool {
 			return true
 		}
 	}
+	// What the device has used here was not begun elsewhere: its server was away
+	// when it left that, or a stop was lost.
 	j := l.strangers.byClient[p.ids.Client]
+	if j != nil && p.client != nil && p.client.used(j.id) {
+		return false
+	}
 	return j != nil && j.state == Confirmed && j.work != None && j.at > max(p.placed, p.begun) && !j.bare() &&
-		j.id != p.ids.Transcode && !slices.Contains(p.older, j.id)
+		j.id != p.ids.Transcode && !slices.Contains(p.older, j.id) && !l.abandoned(j)
 }
 
 // Choose finds the server to go on with: the present one if it can be used,

@@ -901,3 +901,83 @@ func TestRequestsAreKeptForResumptions(t *testing.T) {
 		})
 	}
 }
+
+// What a server still runs under the id of a playback is not always the
+// playback.
+func TestWhatWasLeftBehindIsNotThePlayback(t *testing.T) {
+	for name, tc := range map[string]struct {
+		happens func(d *desk, former *Playback)
+		stale   []string
+	}{
+		"its server was found down by the start": {func(d *desk, _ *Playback) {
+			q := start(kodi(1), Query{Item: "/library/metadata/2"})
+			h := d.l.Find(&q, d.now)
+			d.wait(100*time.Millisecond).set(Down, "a")
+			d.l.Place(&q, &h, d.pool, d.now)
+			d.l.Settle(&q, &h, Accepted, d.now)
+		}, []string{"a"}},
+		"its server could not be told that it is over": {func(d *desk, _ *Playback) {
+			d.set(Down, "a")
+			q := follow(kodi(1))
+			h := d.l.Find(&q, d.now)
+			d.l.LeaveBehind(&h, d.now)
+			d.l.Stopped(&q, d.now)
+			d.l.Settle(&q, &h, Accepted, d.now)
+			d.wait(time.Second).play(Query{IDs: kodi(1), Item: "/library/metadata/2"})
+		}, []string{"a"}},
+		"its server was lost after the start": {func(d *desk, p *Playback) {
+			d.set(Down, "a")
+			d.wait(time.Second).l.Resumed(d.setsOut(p, "b", Resumed), d.now)
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, Settings{Replicated: true, Primary: "a"}, named(1, 1)...)
+			former := d.watch("a", kodi(1))
+			tc.happens(d.wait(time.Second), former)
+			p := d.l.PlaybackOf("kodi-1")
+			if s, _ := d.l.ServerOf(p); s.Name() != "b" {
+				t.Fatalf("it is on %s, want b", s.Name())
+			}
+			var stale []string
+			for _, s := range d.l.Stale(p) {
+				stale = append(stale, s.Name())
+			}
+			if !slices.Equal(stale, tc.stale) {
+				t.Errorf("not to be asked for it are %q, want %q", stale, tc.stale)
+			}
+		})
+	}
+}
+
+// A device that plays something else by now has left the former playback. What
+// it left itself on a server that was away is nothing else.
+func TestWhatWasLeftBehindReplacesNothing(t *testing.T) {
+	for name, tc := range map[string]struct {
+		left     string // what the server that was away runs
+		replaced bool
+	}{
+		"its own of before":                     {"tsid-0", false},
+		"its former playback, forgotten by now": {"tsid-8", false},
+		"something begun through somebody else": {"tsid-9", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, Settings{Replicated: true, Primary: "a"}, named(1, 1)...)
+			d.watch("a", IDs{Transcode: "tsid-8", Session: "xsi-8", Client: "cid-1"})
+			d.wait(time.Second).l.Forget("xsi-8", d.now)
+			ids := web(1)
+			ids.Transcode = "tsid-0"
+			p := d.watch("a", ids)
+			d.wait(time.Second).set(Down, "a")
+			d.l.Resumed(d.setsOut(p, "b", Resumed), d.now)
+			for n := range 4 { // more than a playback remembers
+				ids.Transcode = fmt.Sprint("quality-", n)
+				d.wait(time.Second).watch("b", ids)
+			}
+			d.wait(time.Second).set(In, "a")
+			d.poll("a", Report{ID: tc.left, Client: ids.Client, Work: GPU})
+			if replaced := d.l.Resume(p, "") == nil; replaced != tc.replaced {
+				t.Errorf("it counts as replaced: %v, want %v", replaced, tc.replaced)
+			}
+		})
+	}
+}

@@ -207,6 +207,18 @@ func (l *Ledger) End(h *Hold, now time.Time) {
 	}
 }
 
+// LeaveBehind notes that the hold's playback is over, of which its server could
+// not be told: what runs there is to be stopped once that is back.
+func (l *Ledger) LeaveBehind(h *Hold, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := h.playback; p != nil && !p.gone && !h.foreign {
+		for _, id := range append(slices.Clone(p.older), p.ids.Transcode) {
+			l.abandon(p.server, id, l.since(now))
+		}
+	}
+}
+
 // end notes that a playback is over. Its late requests still find it.
 func (l *Ledger) end(p *Playback, now time.Duration) {
 	if p.endedAt != 0 {

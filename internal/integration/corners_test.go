@@ -483,6 +483,64 @@ func TestConstantIdIsNotTheFormerFilm(t *testing.T) {
 		})
 	}
 
+	// Its viewer does not wait until the former film goes on. Of two starts under
+	// way the one that a server deals with last would win.
+	t.Run("what is resumed just then", func(t *testing.T) {
+		servers := stand(t, 1, nil)
+		b := load(t, site(servers, replicated))
+		former := plextest.NewViewer(plextest.PlexForKodi, b.URL, token, "1", 1)
+		t.Cleanup(former.Close)
+		if err := errors.Join(former.Start(t.Context()), former.Segment(t.Context(), 0)); err != nil {
+			t.Fatal(err)
+		}
+		servers[0].Forget()
+		before := startsOf(servers, former.TSID)
+		servers[0].SetDelay(700 * time.Millisecond)
+		ctx, leave := context.WithCancel(t.Context())
+		defer leave()
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() { _ = former.Segment(ctx, 1) })
+		eventually(t, "the former film is started again", 20*time.Second, func() bool { return startsOf(servers, former.TSID) > before })
+		leave()
+		servers[0].SetDelay(0)
+		v := former.Next("2")
+		if err := v.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // by now the server has dealt with both
+		if err := v.Segment(t.Context(), 0); err != nil {
+			t.Error(err)
+		}
+	})
+
+	t.Run("another server, which hung when the former film ended", func(t *testing.T) {
+		servers := stand(t, 3, nil)
+		b := load(t, site(servers, replicated))
+		former := plextest.NewViewer(plextest.PlexForKodi, b.URL, token, "1", 1)
+		t.Cleanup(former.Close)
+		if err := errors.Join(former.Start(t.Context()), former.Segment(t.Context(), 0)); err != nil {
+			t.Fatal(err)
+		}
+		first := called(servers, former.Account().Servers()[0])
+		first.Hang(true)
+		_ = former.Stop(t.Context()) // which it does not hear of
+		v := former.Next("2")
+		if err := errors.Join(v.Start(t.Context()), v.Segment(t.Context(), 0)); err != nil {
+			t.Fatal(err)
+		}
+		second := called(servers, v.Account().Servers()[0])
+		if second == first {
+			t.Fatal("it did not move: the test tests nothing")
+		}
+		first.Hang(false)
+		time.Sleep(3 * time.Second) // until it has been read again
+		second.Forget()
+		if err := v.Segment(t.Context(), 1); err != nil {
+			t.Error(err)
+		}
+	})
+
 	t.Run("direct play after a transcode", func(t *testing.T) {
 		servers := stand(t, 3, nil)
 		b := load(t, site(servers, replicated))

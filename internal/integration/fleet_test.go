@@ -49,6 +49,7 @@ type process struct {
 	cmd   *exec.Cmd
 	stdin io.Closer // whose end ends the process, also if this test is killed
 	said  bytes.Buffer
+	spent time.Duration // processor time of those that have ended
 }
 
 // start runs the process and waits until it takes connections.
@@ -88,6 +89,7 @@ func (p *process) kill() {
 	}
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
+	p.spent += p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
 	_ = p.stdin.Close()
 	p.cmd = nil
 	for _, word := range []string{"DATA RACE", "panic: "} {

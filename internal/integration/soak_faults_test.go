@@ -47,12 +47,37 @@ func (f *faults) begin(server, what string) (end func()) {
 const aftermath = 8 * time.Second
 
 // during reports whether there was a fault at some time between two, or its
-// aftermath.
-func (f *faults) during(from, to time.Time) bool {
+// aftermath: of one of some servers, or of any if none is named.
+func (f *faults) during(from, to time.Time, servers ...string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.ContainsFunc(f.list, func(x fault) bool {
-		return x.at.Before(to) && (x.over.IsZero() || x.over.Add(aftermath).After(from))
+		return x.at.Before(to) && (x.over.IsZero() || x.over.Add(aftermath).After(from)) &&
+			(len(servers) == 0 || slices.Contains(servers, x.server))
+	})
+}
+
+// suffering counts the servers that had one of some kinds of fault at some time
+// between two.
+func (f *faults) suffering(from, to time.Time, kinds ...string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	servers := make(map[string]bool)
+	for _, x := range f.list {
+		if slices.Contains(kinds, x.what) && x.at.Before(to) && (x.over.IsZero() || x.over.After(from)) {
+			servers[x.server] = true
+		}
+	}
+	return len(servers)
+}
+
+// within reports whether there was one at some time between two, or in the
+// second before.
+func (f *faults) within(from, to time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.list, func(x fault) bool {
+		return x.at.Before(to) && (x.over.IsZero() || x.over.Add(time.Second).After(from))
 	})
 }
 
@@ -64,8 +89,11 @@ func (f *faults) between(from, to time.Time) string {
 	var said []string
 	for _, x := range f.list {
 		if x.at.Before(to) && (x.over.IsZero() || x.over.Add(aftermath).After(from)) {
-			said = append(said, fmt.Sprintf("%s %s from %v to %v", x.server, x.what,
-				x.at.Sub(from).Round(100*time.Millisecond), x.over.Sub(from).Round(100*time.Millisecond)))
+			until := "now"
+			if !x.over.IsZero() {
+				until = x.over.Sub(from).Round(100 * time.Millisecond).String()
+			}
+			said = append(said, fmt.Sprintf("%s %s from %v to %s", x.server, x.what, x.at.Sub(from).Round(100*time.Millisecond), until))
 		}
 	}
 	return strings.Join(said, ", ")

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -27,6 +28,7 @@ var soakKinds = plextest.Kinds()
 type tally struct {
 	mu       sync.Mutex
 	visits   int
+	devices  map[string]bool
 	vanished int                            // of these, without a word
 	answers  int                            // requests that were answered well
 	segments int                            // of these, those that were checked
@@ -35,7 +37,8 @@ type tally struct {
 	longest  []wait                         // the longest of them first
 	ids      map[string]plextest.ViewerKind // of all playbacks
 	wrong    []string                       // what must not be
-	suspects []string                       // ids of playbacks to which it happened
+	streams  map[string]string              // what viewers of streams saw, by session
+	suspects map[string]int                 // ids of playbacks to which it happened → number in wrong
 	strange  map[string]int                 // answers to junk, by what it was and what came
 }
 
@@ -46,8 +49,8 @@ type wait struct {
 }
 
 func newTally() *tally {
-	return &tally{failed: make(map[string]int), waiting: make(map[time.Duration]int),
-		ids: make(map[string]plextest.ViewerKind), strange: make(map[string]int)}
+	return &tally{devices: make(map[string]bool), failed: make(map[string]int), waiting: make(map[time.Duration]int),
+		ids: make(map[string]plextest.ViewerKind), strange: make(map[string]int), suspects: make(map[string]int), streams: make(map[string]string)}
 }
 
 // wrongf notes what must not be.
@@ -57,11 +60,45 @@ func (t *tally) wrongf(format string, args ...any) {
 	t.wrong = append(t.wrong, fmt.Sprintf(format, args...))
 }
 
-// suspect has the log searched for a viewer's playback.
-func (t *tally) suspect(v *plextest.Viewer) {
+// mostStories bounds for how many playbacks it is told how they came to what
+// must not be.
+const mostStories = 12
+
+// blame notes what must not be of a viewer's playback at some time, with all
+// that may explain it. Caddy's log is searched for the playback.
+func (s *soak) blame(v *plextest.Viewer, at time.Time, format string, args ...any) {
+	t := s.tally
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.suspects = append(t.suspects, v.TSID, v.XSI)
+	told := len(t.suspects)
+	for _, id := range []string{v.TSID, v.XSI} {
+		if id != "" {
+			t.suspects[id] = len(t.wrong)
+		}
+	}
+	what := fmt.Sprintf("%s of device %s, playback %s (%s), at %s: ", v.Kind, v.CID, v.TSID, v.XSI, at.Format(time.StampMilli)) + fmt.Sprintf(format, args...) +
+		"; there were " + s.faults.between(at.Add(-time.Minute), at) + s.strain.slowness(at.Add(-30*time.Second), at)
+	if told < 2*mostStories {
+		what += "\n" + story(v, at)
+	}
+	t.wrong = append(t.wrong, what)
+}
+
+// story tells what a viewer saw before some time and shortly after.
+func story(v *plextest.Viewer, at time.Time) string {
+	var lines []string
+	for _, o := range v.Observed() {
+		if o.At.After(at.Add(2*time.Second)) || o.At.Before(at.Add(-time.Minute)) {
+			continue
+		}
+		line := fmt.Sprintf("\t%s %s %s: %d in %v from %q by way of %q (%s)", o.At.Format("15:04:05.000"), o.What, o.Asked, o.Status,
+			o.Duration.Round(time.Millisecond), o.Server, o.Balancer, o.Reason)
+		if o.Err != nil {
+			line += ": " + o.Err.Error()
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines[max(0, len(lines)-25):], "\n")
 }
 
 // seat is taken by one viewer after the other until the context ends, mostly by
@@ -80,7 +117,6 @@ func (s *soak) seat(ctx context.Context, n uint64) {
 			kind := soakKinds[(int(n)+visit)%len(soakKinds)]
 			v = plextest.NewViewer(kind, s.base, token, "", s.seed+n<<20+uint64(visit))
 			v.SegmentDuration = s.segment // nothing tells those who read files and streams
-			v.Patience = 30 * time.Second
 		} else {
 			v = v.Next("")
 		}
@@ -103,7 +139,6 @@ func (s *soak) visit(enough context.Context, v *plextest.Viewer, rng *rand.Rand)
 		ctx, vanish = context.WithTimeout(ctx, time.Duration(rng.Int64N(int64(30*time.Second))))
 		defer vanish()
 	}
-	who := fmt.Sprintf("%s of device %s, playback %s", v.Kind, v.CID, v.TSID)
 	did := "started"
 	err := patiently(ctx, v, func() error { return v.Start(ctx) })
 	from := len(v.Observed())
@@ -112,7 +147,7 @@ func (s *soak) visit(enough context.Context, v *plextest.Viewer, rng *rand.Rand)
 			did += ", watched"
 			err = watchUntil(ctx, enough, v, d)
 		}
-		from = s.quality(v, who, from)
+		from = s.quality(v, from)
 		if err != nil || enough.Err() != nil {
 			break
 		}
@@ -143,14 +178,16 @@ func (s *soak) visit(enough context.Context, v *plextest.Viewer, rng *rand.Rand)
 		_ = v.Stop(ctx) // a player does not care
 	}
 	if err != nil && !left && !errors.Is(err, plextest.ErrEnd) {
-		s.tally.suspect(v)
-		s.tally.wrongf("%s %s, and failed: %v", who, did, err)
+		s.blame(v, time.Now(), "it %s, and failed: %v", did, err)
 	}
-	// Where a stream ends is known only to who asks for more.
-	if missing := v.Account().Missing; err == nil && !left && len(missing) > 0 && v.Kind != plextest.MusicHTTP {
-		s.tally.wrongf("%s %s, and never got %q", who, did, missing)
+	// The end of a stream is found by asking for what comes after it.
+	missing := slices.DeleteFunc(v.Account().Missing, func(asked string) bool {
+		return slices.ContainsFunc(v.Observed(), func(o plextest.Observation) bool { return o.Asked == asked && endsStream(o) })
+	})
+	if err == nil && !left && len(missing) > 0 {
+		s.blame(v, time.Now(), "it %s, and never got %q", did, missing)
 	}
-	s.tally.add(v, vanishes, &s.faults)
+	s.account(v, vanishes)
 }
 
 // watchUntil watches for d, or until it is enough.
@@ -163,27 +200,30 @@ func watchUntil(ctx, enough context.Context, v *plextest.Viewer, d time.Duration
 
 // quality checks that segments since an observation are of the quality that
 // was asked for last, whoever made them. It returns where to go on.
-func (s *soak) quality(v *plextest.Viewer, who string, from int) int {
+func (s *soak) quality(v *plextest.Viewer, from int) int {
 	all := v.Observed()
 	for _, o := range all[from:] {
 		if o.What == "segment" && o.Err == nil && o.Body.Quality != v.Quality {
-			s.tally.wrongf("%s: %s from %q is of quality %d, want %d", who, o.Asked, o.Server, o.Body.Quality, v.Quality)
+			s.blame(v, o.At, "%s from %q is of quality %d, want %d", o.Asked, o.Server, o.Body.Quality, v.Quality)
 			break
 		}
 	}
 	return len(all)
 }
 
-// patiently does what a viewer does again when it did not work: 503 and broken
+// startsWithin is how long a viewer tries to start: play queues are made by the
+// primary alone, which may be away for twenty seconds and has to be found again.
+const startsWithin = 20*time.Second + aftermath
+
+// patiently does what a viewer does again when it did not work: 5xx and broken
 // connections are no answer.
 func patiently(ctx context.Context, v *plextest.Viewer, do func() error) error {
-	for end := time.Now().Add(v.Patience); ; {
+	for end := time.Now().Add(startsWithin); ; {
 		err := do()
 		if err == nil || ctx.Err() != nil || errors.Is(err, plextest.ErrEnd) || errors.Is(err, plextest.ErrWrong) || time.Now().After(end) {
 			return err
 		}
-		if status := (*plextest.StatusError)(nil); errors.As(err, &status) && status.Status != http.StatusServiceUnavailable &&
-			status.Status != http.StatusBadGateway {
+		if status := (*plextest.StatusError)(nil); errors.As(err, &status) && status.Status < http.StatusInternalServerError {
 			return err
 		}
 		if refused := (*plextest.RefusedError)(nil); errors.As(err, &refused) {
@@ -193,17 +233,95 @@ func patiently(ctx context.Context, v *plextest.Viewer, do func() error) error {
 	}
 }
 
-// add accounts for every request of a viewer who has left.
-func (t *tally) add(v *plextest.Viewer, vanished bool, f *faults) {
+// account adds up the requests of a viewer who has left.
+func (s *soak) account(v *plextest.Viewer, vanished bool) {
 	account, observed := v.Account(), v.Observed()
+	s.tally.add(v, account, vanished)
+	if len(account.Wrong) > 0 { // the rest is the same
+		o := account.Wrong[0]
+		s.blame(v, o.At, "%s from %q, %d times: %v", o.Asked, o.Server, len(account.Wrong), o.Err)
+	}
+	for i, o := range observed {
+		what := ""
+		switch {
+		case o.Err == nil:
+			what = "answered"
+		case errors.Is(o.Err, context.Canceled) || errors.Is(o.Err, context.DeadlineExceeded):
+			what = "hung up"
+		case errors.Is(o.Err, plextest.ErrWrong):
+			what = "wrong segment"
+		case endsStream(o):
+			what = "end of a stream"
+		case (o.What == "stop" || o.What == "ping") && o.Status == http.StatusNotFound:
+			what = o.What + " of what is over" // [P §10.34]
+		default:
+			came := strconv.Itoa(o.Status)
+			if o.Status < http.StatusBadRequest {
+				came = "broken off"
+			}
+			what = o.What + " " + came
+			if !s.explained(observed[:i], o) {
+				s.blame(v, o.At, "without a fault to explain it: %s %s from %q: status %d after %v, %v", o.What, o.Asked, o.Server, o.Status, o.Duration.Round(time.Millisecond), o.Err)
+			}
+		}
+		s.tally.count(what)
+	}
+}
+
+// endsStream reports whether a stream came to its end, rather than broke off.
+func endsStream(o plextest.Observation) bool {
+	return o.What == "segment" && strings.HasPrefix(o.Asked, "stream/") && errors.Is(o.Err, io.EOF)
+}
+
+// explained reports whether a failure is one that a fault may lead to, of a
+// server that had to do with it. What is wrong with a request, or over, is no
+// consequence of a fault.
+func (s *soak) explained(before []plextest.Observation, o plextest.Observation) bool {
+	if o.Status >= http.StatusBadRequest && o.Status < http.StatusInternalServerError {
+		return false
+	}
+	// A connection may reach Caddy just as it exchanges its listeners, or be
+	// closed as idle just as it is used again.
+	if o.Status == 0 && s.reloads.within(o.At, o.At.Add(o.Duration)) {
+		return true
+	}
+	// What one server fails to start is tried at another, once.
+	if o.Status == http.StatusInternalServerError {
+		return (o.What == "decision" || o.What == "start") &&
+			s.faults.suffering(o.At.Add(-aftermath), o.At.Add(o.Duration), "failing", "in maintenance", "killed", "restarted", "hung") >= 2
+	}
+	servers := []string{o.Server, o.Balancer}
+	switch o.What {
+	case "photo": // any may have it
+		return s.faults.during(o.At, o.At.Add(o.Duration))
+	case "playqueue", "metadata", "streams", "timeline":
+		servers = append(servers, s.fleet[0].name) // the primary's
+	}
+	if o.Server == "" { // nobody says who it was: where it played before, or some of those that were to take it over
+		for _, b := range slices.Backward(before) {
+			if b.Server != "" {
+				servers = append(servers, b.Server)
+				break
+			}
+		}
+	}
+	return s.faults.during(o.At, o.At.Add(o.Duration), servers...)
+}
+
+// add counts a viewer who has left.
+func (t *tally) add(v *plextest.Viewer, account plextest.Account, vanished bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.visits++
+	t.devices[v.CID] = true
 	if vanished {
 		t.vanished++
 	}
 	for _, id := range []string{v.TSID, v.XSI, v.CID, v.PlaybackID} {
 		t.ids[id] = v.Kind
+	}
+	if all := v.Observed(); v.Kind == plextest.MusicHTTP && len(all) > 0 {
+		t.streams[v.XSI] = story(v, all[len(all)-1].At)
 	}
 	for _, w := range account.Waits {
 		t.segments++
@@ -212,35 +330,16 @@ func (t *tally) add(v *plextest.Viewer, vanished bool, f *faults) {
 			t.longest = append(t.longest, wait{w, v.Kind})
 		}
 	}
-	if len(account.Wrong) > 0 { // the rest is the same
-		o := account.Wrong[0]
-		t.wrong = append(t.wrong, fmt.Sprintf("%s at %v, %s from %q, %d times: %v; around it were %s", v.Kind, o.At.Format(time.StampMilli),
-			o.Asked, o.Server, len(account.Wrong), o.Err, f.between(o.At.Add(-time.Minute), o.At.Add(o.Duration))))
-	}
-	for _, o := range observed {
-		switch {
-		case o.Err == nil:
-			t.answers++
-		case errors.Is(o.Err, context.Canceled) || errors.Is(o.Err, context.DeadlineExceeded):
-			t.failed["hung up"]++
-		case errors.Is(o.Err, plextest.ErrWrong):
-			t.failed["wrong segment"]++
-		case o.What == "segment" && strings.HasPrefix(o.Asked, "stream/") && o.Err.Error() == "EOF":
-			t.failed["end of a stream"]++
-		case (o.What == "stop" || o.What == "ping") && o.Status == http.StatusNotFound:
-			t.failed[o.What+" of what is over"]++ // [P §10.34]
-		default:
-			came := strconv.Itoa(o.Status)
-			if o.Status < http.StatusBadRequest {
-				came = "broken off"
-			}
-			t.failed[o.What+" "+came]++
-			if !f.during(o.At, o.At.Add(o.Duration)) || o.Status >= http.StatusBadRequest && o.Status < http.StatusInternalServerError {
-				t.wrong = append(t.wrong, fmt.Sprintf("%s at %v from %q, without a fault to explain it: %s: status %d, %v; around it were %s", v.Kind,
-					o.At.Format(time.TimeOnly), o.Server, o.Asked, o.Status, o.Err, f.between(o.At, o.At.Add(o.Duration))))
-				t.suspects = append(t.suspects, v.TSID, v.XSI)
-			}
-		}
+}
+
+// count counts a request by what came of it.
+func (t *tally) count(what string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if what == "answered" {
+		t.answers++
+	} else {
+		t.failed[what]++
 	}
 }
 
@@ -250,7 +349,7 @@ func (t *tally) report(test *testing.T, f *faults) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	test.Logf("%v", f)
-	test.Logf("%d playbacks, %d of which vanished; %d requests answered, %d segments right", t.visits, t.vanished, t.answers, t.segments)
+	test.Logf("%d devices, %d playbacks, %d of which vanished; %d requests answered, %d segments right", len(t.devices), t.visits, t.vanished, t.answers, t.segments)
 	for _, what := range slices.Sorted(maps.Keys(t.failed)) {
 		test.Logf("  %6d × %s", t.failed[what], what)
 	}
@@ -258,6 +357,12 @@ func (t *tally) report(test *testing.T, f *faults) {
 		test.Logf("  %6d segments took %v to %v", t.waiting[took], took, took+time.Second)
 	}
 	slices.SortFunc(t.longest, func(a, b wait) int { return cmp.Compare(b.Took, a.Took) })
+	for _, streams := range []bool{false, true} {
+		if i := slices.IndexFunc(t.longest, func(w wait) bool { return w.kind == plextest.MusicHTTP == streams }); i >= 0 {
+			w := t.longest[i]
+			test.Logf("the longest wait for a %s was %v", map[bool]string{false: "segment", true: "block of a stream"}[streams], w.Took.Round(time.Millisecond))
+		}
+	}
 	for _, w := range t.longest[:min(len(t.longest), 20)] {
 		test.Logf("  %s waited %v for %s in %d tries, and got it from %s; then were %s", w.kind, w.Took.Round(time.Millisecond), w.Asked, w.Tries, w.Server,
 			f.between(w.At, w.At.Add(w.Took)))

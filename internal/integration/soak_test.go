@@ -27,8 +27,10 @@ type soak struct {
 	base, admin string        // of Caddy
 	segment     time.Duration // length of one
 
-	faults faults
-	tally  *tally
+	faults  faults
+	reloads faults // when Caddy was given another config
+	strain  strain
+	tally   *tally
 }
 
 // TestSoak runs for as long as PLEXLB_SOAK says, with PLEXLB_SOAK_VIEWERS
@@ -80,10 +82,11 @@ func TestSoak(t *testing.T) {
 	ctx, enough := context.WithTimeout(t.Context(), length)
 	defer enough()
 	wg.Go(func() { s.schedule(ctx) })
-	wg.Go(func() { s.reloads(ctx, taken.Addr().String()) })
+	wg.Go(func() { s.reload(ctx, taken.Addr().String()) })
 	for i := range 8 {
 		wg.Go(func() { s.junk(ctx, rand.New(rand.NewPCG(s.seed, 1<<32+uint64(i)))) })
 	}
+	wg.Go(func() { s.strain.measure(ctx) })
 	var gauges []gauge
 	wg.Go(func() { gauges = s.watch(ctx, begin) })
 	sit(viewers, length)
@@ -92,14 +95,22 @@ func TestSoak(t *testing.T) {
 
 	s.empty()
 	end := s.gauge()
+	s.keepProfile()
 	t.Logf("before: %v; after: %v", base, end)
-	flat(t, base, end, gauges)
+	flat(t, base, end, gauges, len(s.tally.devices))
 	s.caddy.kill() // which looks for data races
 	s.said()
 	for _, p := range s.fleet {
 		p.kill()
 	}
 	s.tally.report(t, &s.faults)
+	spent := time.Duration(0)
+	for _, p := range s.fleet {
+		spent += p.spent
+	}
+	if s.strain.report(t, s.caddy.spent, spent) && t.Failed() {
+		t.Error("the machine was overloaded, which may be what is wrong above: take fewer viewers, or a machine with more room")
+	}
 }
 
 // number reads one from the environment.
@@ -115,16 +126,19 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 // config is the n-th Caddyfile. They differ in what may change.
 func (s *soak) config(n int) string {
 	config := s.fleet.site(fmt.Sprintf("\t%s\n\tidle 30s\n\tslow_start 5s\n\tcost {\n\t\tcpu %d\n\t}\n", replicated, 2+n%3))
-	config = strings.Replace(config, "GLOBAL", "admin "+s.admin+"\npersist_config off\nauto_https off\nlog {\n"+logFilter(s.t)+"\n}\n", 1)
+	// What plexlb did with a playback is told in full, for the case that
+	// something happens to it.
+	logs := "log {\nexclude plexlb http.handlers.plexlb\n" + logFilter(s.t) + "\n}\nlog plexlb {\nlevel DEBUG\ninclude plexlb http.handlers.plexlb\n" + logFilter(s.t) + "\n}\n"
+	config = strings.Replace(config, "GLOBAL", "admin "+s.admin+"\npersist_config off\nauto_https off\n"+logs, 1)
 	config = strings.Replace(config, "poll_interval 300ms", "poll_interval 1s", 1)
 	config = strings.Replace(config, "HERE {\n", fmt.Sprintf("HERE {\nheader >X-Reload %d\n", n), 1)
 	// In the middle between what lies at hand and what has to go soon.
 	return strings.Replace(config, "\tplexlb\n}", "\tplexlb {\n\t\ttransport http {\n\t\t\tkeepalive 2s\n\t\t}\n\t}\n}", 1)
 }
 
-// reloads loads another config now and then. Every third time it is one that
+// reload loads another config now and then. Every third time it is one that
 // fails, before or after it was provisioned.
-func (s *soak) reloads(ctx context.Context, taken string) {
+func (s *soak) reload(ctx context.Context, taken string) {
 	good, bad := 0, 0
 	defer func() {
 		s.t.Logf("%d configs were loaded, %d refused", good, bad)
@@ -149,7 +163,9 @@ func (s *soak) reloads(ctx context.Context, taken string) {
 		}
 		r.Close = true
 		r.Header.Set("Content-Type", "text/caddyfile")
+		over := s.reloads.begin("Caddy", "reloaded")
 		res, err := http.DefaultClient.Do(r)
+		over()
 		if err != nil {
 			s.t.Errorf("reload %d: %v", n, err)
 			continue
