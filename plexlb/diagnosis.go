@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -377,9 +378,13 @@ func (d *diagnosis) preferences(s *serverFacts, add adder) {
 		add(LevelWarning, CheckRelay, "The relay is on in Plex: clients may reach the server through plex.tv, past the balancer.",
 			"Turn off Settings → Network → Enable Relay.")
 	}
-	if urls, known := p.Text(plex.PrefAccessURLs); known && strings.Trim(urls, ", ") == "" {
-		add(LevelWarning, CheckAccessURL, "There is no custom server access URL in Plex: clients do not learn the balancer's address from plex.tv.",
-			"Set Settings → Network → Custom server access URLs to the address of your site, with scheme and port, such as https://plex.example.com:443.")
+	const setURL = "Set Settings → Network → Custom server access URLs to the address of your site, with scheme and port, such as https://plex.example.com:443."
+	switch urls, known := p.Text(plex.PrefAccessURLs); {
+	case known && strings.Trim(urls, ", ") == "":
+		add(LevelWarning, CheckAccessURL, "There is no custom server access URL in Plex: clients do not learn the balancer's address from plex.tv.", setURL)
+	case known && !accessURLs(urls):
+		// Not what stands there: a URL may hold a token.
+		add(LevelWarning, CheckAccessURL, "A custom server access URL in Plex lacks its scheme or its port, which it needs even if that is 443: clients may not take it.", setURL)
 	}
 	if allowed, _ := p.Text(plex.PrefWithoutAuth); plex.InNetworks(allowed, s.greeting.Local) {
 		add(LevelError, CheckWithoutAuth,
@@ -443,4 +448,20 @@ func and(words []string) string {
 		return list(words)
 	}
 	return list(words[:last]) + " and " + words[last]
+}
+
+// accessURLs reports whether all URLs of a list have a scheme, a host and a
+// port, without which PMS does not tell them to clients [P §6.1].
+func accessURLs(list string) bool {
+	for part := range strings.SplitSeq(list, ",") {
+		part = strings.TrimSpace(part)
+		if part == "" {
+			continue
+		}
+		u, err := url.Parse(part)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Port() == "" {
+			return false
+		}
+	}
+	return true
 }

@@ -135,6 +135,9 @@ var diagnoses = map[string]struct {
 	"published":                   {false, prefer(plex.PrefPublished, "true"), "warning plex1 published", []string{"may"}},
 	"published clone":             {true, prefer(plex.PrefPublished, "true"), "warning plex1 published", []string{"overwrite"}},
 	"no access URL":               {false, prefer(plex.PrefAccessURLs, " , "), "warning plex1 access_url_missing", nil},
+	"access URL without port":     {false, prefer(plex.PrefAccessURLs, "https://plex.example.com"), "warning plex1 access_url_missing", []string{"port"}},
+	"one of two without scheme":   {false, prefer(plex.PrefAccessURLs, "https://plex.example.com:443, plex1.example.com:443"), "warning plex1 access_url_missing", nil},
+	"two access URLs":             {false, prefer(plex.PrefAccessURLs, "https://plex.example.com:443, http://[::1]:32400/,"), "", nil},
 	"Caddy allowed without auth":  {false, prefer(plex.PrefWithoutAuth, "10.0.0.0/255.255.255.0"), "error plex1 allowed_without_auth", []string{"10.0.0.5", "may"}},
 	"others allowed without auth": {false, prefer(plex.PrefWithoutAuth, "10.0.1.0/24"), "", nil},
 	"address not known": {false, func(_ *facts, s *serverFacts) {

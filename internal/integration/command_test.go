@@ -174,6 +174,57 @@ func TestCommandsWithIDsThatLookLikePaths(t *testing.T) {
 	}
 }
 
+// The two words that a Plex server's key may say do what they say in both modes:
+// where nothing can be moved, a drain waits for people to have seen their films.
+func TestNodeDrainsAtTheBalancer(t *testing.T) {
+	for mode, tc := range map[string]struct {
+		option, state string
+		code          int
+		moved         bool
+	}{
+		"replicated": {replicated, "drained", 0, true},
+		"separate":   {"", "draining", 3, false},
+	} {
+		t.Run(mode, func(t *testing.T) {
+			m := manage(t, 2, tc.option, 4, 1)
+			v := m.watch(plextest.Mobile, plextest.HEVC, 1)
+			tell := func(word string) (out string, code int) {
+				dir, err := programs()
+				if err != nil {
+					t.Fatal(err)
+				}
+				cmd := exec.Command("sh", "../../examples/deploy/systemd/plexlb-drain", "plex1")
+				cmd.Env = append(os.Environ(), "SSH_ORIGINAL_COMMAND="+word, "CADDY="+filepath.Join(dir, "caddy"), "ADMIN="+m.admin, "WAIT=3s")
+				stdin, err := cmd.StdinPipe() // with whose end Caddy ends
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer stdin.Close()
+				said, _ := cmd.CombinedOutput()
+				return string(said), cmd.ProcessState.ExitCode()
+			}
+			if out, code := tell("drain"); code != tc.code {
+				t.Errorf("drain ends with %d, want %d:\n%s", code, tc.code, out)
+			}
+			if got := m.state("plex1"); got != tc.state {
+				t.Errorf("plex1 is %v, want %s", got, tc.state)
+			}
+			if err := v.Segment(t.Context(), 1); err != nil {
+				t.Error(err)
+			}
+			if moved := slices.Contains(v.Account().Servers(), "plex2"); moved != tc.moved {
+				t.Errorf("the playback was moved: %v, want %v", moved, tc.moved)
+			}
+			if out, code := tell("undrain"); code != 0 || m.state("plex1") == tc.state {
+				t.Errorf("undrain ends with %d:\n%s", code, out)
+			}
+			if _, code := tell("reboot"); code != 2 {
+				t.Errorf("another word ends with %d, want %d", code, 2)
+			}
+		})
+	}
+}
+
 // Each move has its cause.
 func TestCausesOfMoves(t *testing.T) {
 	f := startFleet(t, 3, clones...)

@@ -95,6 +95,7 @@ func TestDoctor(t *testing.T) {
 		"relay":                     {"", pref("RelayEnabled", true), "", "warning plex1 relay_on"},
 		"remote access":             {"", pref("PublishServerOnPlexOnlineKey", true), "", "warning plex1 published"},
 		"no access URL":             {"", pref("customConnections", ""), "", "warning plex1 access_url_missing"},
+		"access URL without port":   {"", pref("customConnections", "https://plex.example.com"), "", "warning plex1 access_url_missing"},
 		"Caddy needs no token":      {"", pref("allowedNetworks", "10.0.0.0/8,127.0.0.0/255.0.0.0"), "", "error plex1 allowed_without_auth"},
 		"others need no token":      {"", pref("allowedNetworks", "10.0.0.0/8"), "", ""},
 		"Caddy is not at home":      {"", pref("LanNetworksBandwidth", "10.0.0.0/8"), "", "warning plex1 lan_without_caddy"},

@@ -80,7 +80,7 @@ func TestOneBrokenFileTakesEveryServerOut(t *testing.T) {
 		status int // of what others ask for
 	}{
 		"unhealthy_status and max_fails 1": {func(s []*plextest.Server) string {
-			return stock(s, "lb_policy first\nfail_duration 30s\nmax_fails 1\nunhealthy_status 5xx")
+			return stock(s, "lb_policy uri_hash\nfail_duration 30s\nmax_fails 1\nunhealthy_status 5xx")
 		}, http.StatusServiceUnavailable},
 		"plexlb": {func(s []*plextest.Server) string { return site(s, replicated) }, http.StatusOK},
 	} {

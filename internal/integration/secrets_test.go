@@ -545,7 +545,9 @@ func malformed(t *testing.T, addr, token string) {
 		"GET /%?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: " + addr + "\r\n\r\n",
 		"AVERYLONGMETHODTHATISNOTONEATALLANDISREJECTED /?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: " + addr + "\r\n\r\n",
 		"GET http://" + addr + "/?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: " + addr + "\r\nConnection: close\r\n\r\n",
-		"POST /?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: " + addr + "\r\nContent-Length: 9\r\n\r\nX-Plex",
+		// To no site: in Caddy, the log of a request whose body breaks off races
+		// with the sending of that body.
+		"POST /?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nX-Plex",
 		"GET /?X-Plex-Token=" + token + " HTTP/1.1\r\nHost: " + addr + "\r\nx-plex-TOKEN: " + token + "\r\nConnection: close\r\n\r\n",
 	} {
 		conn, err := net.Dial("tcp", addr)
