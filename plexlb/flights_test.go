@@ -20,11 +20,11 @@ func TestStartsAndResumptionsOneAfterTheOther(t *testing.T) {
 			f.takeOff(p, fl)
 			time.AfterFunc(time.Second, func() { f.land(p, fl, nil) })
 			began := time.Now()
-			f.begin(t.Context(), p)(true)
+			startOf(t, &f, p)(true)
 			if took := time.Since(began); took != time.Second || fl.ctx.Err() != nil {
 				t.Errorf("it waited for %v, the resumption ended with %v; want 1s and nil", took, fl.ctx.Err())
 			}
-			fl.cancel()
+			fl.stop()
 		})
 	})
 
@@ -35,7 +35,7 @@ func TestStartsAndResumptionsOneAfterTheOther(t *testing.T) {
 			f.takeOff(p, fl)
 			context.AfterFunc(fl.ctx, func() { f.land(p, fl, errLate) })
 			began := time.Now()
-			f.begin(t.Context(), p)(true)
+			startOf(t, &f, p)(true)
 			if took := time.Since(began); took != startPatience {
 				t.Errorf("it waited for %v, want %v", took, startPatience)
 			}
@@ -47,10 +47,10 @@ func TestStartsAndResumptionsOneAfterTheOther(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var f flights
-					first, second := f.begin(t.Context(), p), f.begin(t.Context(), p)
+					first, second := startOf(t, &f, p), startOf(t, &f, p)
 					fl, _ := f.join(p, false)
-					defer fl.cancel()
-					third := f.begin(t.Context(), p) // which does not wait for what waits for it
+					defer fl.stop()
+					third := startOf(t, &f, p) // which does not wait for what waits for it
 					time.AfterFunc(time.Second, func() { first(false) })
 					time.AfterFunc(2*time.Second, func() { second(accepted) })
 					time.AfterFunc(3*time.Second, func() { third(false) })
@@ -68,4 +68,9 @@ func TestStartsAndResumptionsOneAfterTheOther(t *testing.T) {
 			})
 		}
 	})
+}
+
+func startOf(t *testing.T, f *flights, p *cluster.Playback) (end func(accepted bool)) {
+	end, _ = f.begin(t.Context(), p)
+	return end
 }

@@ -154,10 +154,14 @@ func (empty) Close() error             { return nil }
 func (h *Handler) serveStart(l *Lease, r *http.Request, next caddyhttp.Handler) error {
 	if l.request.Kind == plex.Start {
 		if p := l.hold.Playback(); p != nil {
-			l.begun = h.app.state.flights.begin(r.Context(), p)
-			defer l.tellBegun(false)
-			if s, goesOn := h.app.state.ledger.ServerOf(p); goesOn {
-				l.hold.Server = s // it may have been carried meanwhile
+			// Who is not known to be let in keeps nobody waiting.
+			if is, _ := l.owner(p); is {
+				var waited bool
+				l.begun, waited = h.app.state.flights.begin(r.Context(), p)
+				defer l.tellBegun(false)
+				if waited {
+					l.findAgain()
+				}
 			}
 		}
 		h.prepare(l, r, next)

@@ -144,7 +144,7 @@ func (l *Lease) begin(site string, r *http.Request) *http.Request {
 		r = l.nameTranscode(r)
 	}
 	if l.query.Role == cluster.Start && !l.borrowed {
-		l.recording = record(r, site)
+		l.recording = record(r, site, l.request.Token)
 	}
 	l.hold = l.app.state.ledger.Find(&l.query, time.Now())
 	if l.hold.Server != nil {
@@ -152,6 +152,18 @@ func (l *Lease) begin(site string, r *http.Request) *http.Request {
 	}
 	l.labels = describe(r, l)
 	return r
+}
+
+// findAgain is for a request that has waited: its playback may have been carried
+// or lost meanwhile, and what the request leads to comes after that.
+func (l *Lease) findAgain() {
+	led := l.app.state.ledger
+	led.Settle(&l.query, &l.hold, cluster.Abandoned, time.Now())
+	l.hold, l.reason = led.Find(&l.query, time.Now()), 0
+	if l.hold.Server != nil {
+		l.reason = cluster.Pinned
+	}
+	l.labels.correct(l.hold.Server, l.reason)
 }
 
 // beginSegment is begin for a segment.
@@ -497,6 +509,13 @@ func (l *Lease) tellNews() {
 		zap.Stringer("kind", l.request.Kind),
 		zap.Int("status", l.status),
 	)
+}
+
+// owner reports whether the request carries the token that a playback was begun
+// with, which no server may be there to look at, and whether that is known.
+func (l *Lease) owner(p *cluster.Playback) (is, known bool) {
+	rec, known := l.app.state.ledger.Origin(p).(*recording)
+	return known && rec.token == l.request.Token, known
 }
 
 // tellBegun tells those who wait for a start whether it was accepted.

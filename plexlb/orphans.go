@@ -26,6 +26,9 @@ func (a *App) stopOrphans(ctx context.Context) {
 				one, cancel := context.WithTimeout(ctx, copyTimeout)
 				defer cancel()
 				err := p.client.Stop(one, o.Transcode)
+				if err == nil {
+					a.state.ledger.Buried(o)
+				}
 				if c := a.logger.Check(zap.DebugLevel, "stopped a transcode that was left behind"); c != nil {
 					c.Write(zap.String("server", o.Server.Name()), zap.Error(err))
 				}

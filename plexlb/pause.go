@@ -16,9 +16,13 @@ const longestPause = 24 * time.Hour
 // pause lets a client pause in the middle of an answer.
 type pause struct {
 	writer  *caddyhttp.IdleTimeoutWriter // that limits it otherwise, nil if none does
-	own     *http.ResponseController     // the writer's, once it has set its limit
+	own     *http.ResponseController     // the writer's, while it sets no limit
+	parts   uint                         // that were sent
 	restore func()
 }
+
+// A limit that holds for a day is set anew after so many parts.
+const limitEvery = 1 << 10
 
 // patient takes back the limit on how long a client may pause in the middle of
 // an answer: a paused player stops reading for as long as its viewer likes.
@@ -35,10 +39,16 @@ func (l *Lease) patient() {
 // it the limit is set. As it is a day, the writer need not set it anew with each
 // of the many parts of a film. Over HTTP/2 it takes it back after each.
 func (p *pause) written() {
-	if p.writer == nil || p.own != nil || p.writer.ClearBetweenWrites {
+	if p.writer == nil || p.writer.ClearBetweenWrites {
 		return
 	}
-	p.own, p.writer.Ctrl = p.writer.Ctrl, unlimited
+	p.parts++
+	switch {
+	case p.own == nil:
+		p.own, p.writer.Ctrl = p.writer.Ctrl, unlimited
+	case p.parts%limitEvery == 0: // the next one sets it
+		p.writer.Ctrl, p.own = p.own, nil
+	}
 }
 
 // unlimited controls nothing.

@@ -20,13 +20,14 @@ func (l *limited) SetWriteDeadline(at time.Time) error {
 	return nil
 }
 
-// The limit of a day is set once, but for HTTP/2, and the usual one is in force
-// again at the end.
-func TestAPauseIsAllowedOnce(t *testing.T) {
+// The limit of a day is set now and then, but for HTTP/2, and the usual one is in
+// force again at the end.
+func TestAPauseIsAllowed(t *testing.T) {
+	const parts = limitEvery + 10
 	for name, tc := range map[string]struct {
 		clear bool
-		want  int // for three writes and the end
-	}{"HTTP/1.1": {false, 2}, "HTTP/2": {true, 6}} {
+		want  int // for all parts and the end
+	}{"HTTP/1.1": {false, 3}, "HTTP/2": {true, 2 * parts}} {
 		t.Run(name, func(t *testing.T) {
 			client := &limited{probe: probe{header: make(http.Header)}}
 			writer := &caddyhttp.IdleTimeoutWriter{
@@ -37,7 +38,7 @@ func TestAPauseIsAllowedOnce(t *testing.T) {
 			}
 			l := &Lease{pause: pause{writer: writer, restore: writer.Override(longestPause, 0, 0)}}
 			l.status, l.ResponseWriter = http.StatusOK, writer
-			for range 3 {
+			for range parts {
 				if _, err := l.Write([]byte("film")); err != nil {
 					t.Fatal(err)
 				}

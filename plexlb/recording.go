@@ -21,6 +21,7 @@ type recording struct {
 	host, remote         string
 	secure               bool
 	site                 string
+	token                string
 	headers              *headers // that its player was given
 }
 
@@ -30,7 +31,7 @@ const maxRecording = 8 << 10
 
 // Size returns about how much memory the recording takes, in bytes.
 func (rec *recording) Size() int {
-	n := 300 + len(rec.path) + len(rec.rawPath) + len(rec.query) + len(rec.host) + len(rec.remote)
+	n := 300 + len(rec.path) + len(rec.rawPath) + len(rec.query) + len(rec.host) + len(rec.remote) + len(rec.token)
 	for name, values := range rec.header {
 		n += 50 + len(name)
 		for _, v := range values {
@@ -41,13 +42,13 @@ func (rec *recording) Size() int {
 }
 
 // record takes down a request; nil if it is none that can be sent again.
-func record(r *http.Request, site string) *recording {
+func record(r *http.Request, site, token string) *recording {
 	if r.Method != http.MethodGet {
 		return nil
 	}
 	rec := &recording{
 		path: strings.Clone(r.URL.Path), rawPath: strings.Clone(r.URL.RawPath), query: strings.Clone(r.URL.RawQuery),
-		host: strings.Clone(r.Host), remote: r.RemoteAddr, secure: r.TLS != nil, site: site,
+		host: strings.Clone(r.Host), remote: r.RemoteAddr, secure: r.TLS != nil, site: site, token: strings.Clone(token),
 		header: make(http.Header), headers: new(headers),
 	}
 	for name, values := range r.Header {

@@ -56,6 +56,7 @@ var (
 	errWrites  = errors.New("a request that may have been carried out is not repeated")
 	errTarget  = errors.New("the server cannot be used, is not behind the playback's site, or refuses it")
 	errUnsure  = errors.New("not every server could be asked for the session")
+	errYields  = errors.New("its client begins the playback anew")
 )
 
 // flight is one resumption, for which any number of requests may wait.
@@ -63,9 +64,10 @@ type flight struct {
 	done   chan struct{}
 	err    error
 	ctx    context.Context
-	cancel context.CancelFunc
-	mover  bool // made for an operator, and given up for a viewer who needs one
-	flying bool // starts of the playback's client have to wait
+	cancel context.CancelCauseFunc
+	stop   context.CancelFunc // of its time
+	mover  bool               // made for an operator, and given up for a viewer who needs one
+	flying bool               // starts of the playback's client have to wait
 }
 
 // starting are the starts of a playback that its client has under way.
@@ -92,7 +94,7 @@ const startPatience = 2 * time.Second
 
 // begin is a start of a playback by its client: resumptions wait from now on
 // until end is called, and the one under way is waited for.
-func (f *flights) begin(ctx context.Context, p *cluster.Playback) (end func(accepted bool)) {
+func (f *flights) begin(ctx context.Context, p *cluster.Playback) (end func(accepted bool), waited bool) {
 	f.mu.Lock()
 	s := f.starts[p]
 	if s == nil {
@@ -104,10 +106,10 @@ func (f *flights) begin(ctx context.Context, p *cluster.Playback) (end func(acce
 	}
 	s.n++
 	fl := f.of[p]
-	waits := fl != nil && fl.flying
+	waited = fl != nil && fl.flying
 	f.mu.Unlock()
-	if waits {
-		late := time.AfterFunc(startPatience, fl.cancel)
+	if waited {
+		late := time.AfterFunc(startPatience, func() { fl.cancel(errYields) })
 		_ = fl.wait(ctx, nil)
 		late.Stop()
 	}
@@ -119,7 +121,7 @@ func (f *flights) begin(ctx context.Context, p *cluster.Playback) (end func(acce
 			delete(f.starts, p)
 			close(s.done)
 		}
-	}
+	}, waited
 }
 
 // end notes that a request is under way that ends a playback, until over is
@@ -186,7 +188,9 @@ func (f *flights) join(p *cluster.Playback, mover bool) (fl *flight, first bool)
 	}
 	fl = &flight{done: make(chan struct{}), mover: mover}
 	// Not with the request's context: others wait for it as well.
-	fl.ctx, fl.cancel = context.WithTimeout(context.Background(), patience)
+	ctx, stop := context.WithTimeout(context.Background(), patience)
+	fl.stop = stop
+	fl.ctx, fl.cancel = context.WithCancelCause(ctx)
 	f.of[p] = fl
 	return fl, true
 }
@@ -238,7 +242,7 @@ func (h *Handler) resume(ctx context.Context, j journey, late <-chan time.Time) 
 	switch {
 	case first:
 		go func() {
-			defer fl.cancel()
+			defer fl.stop()
 			err := errLate // if it panics
 			defer func() { h.app.state.flights.land(j.playback, fl, err) }()
 			begun := h.app.state.flights.takeOff(j.playback, fl)
@@ -247,10 +251,12 @@ func (h *Handler) resume(ctx context.Context, j journey, late <-chan time.Time) 
 				err = nil // its client has begun it anew
 			case fl.ctx.Err() == nil:
 				err = j.fly(fl.ctx)
+			case j.mover != nil:
+				err = errTarget
 			}
 		}()
 	case fl.mover && j.mover == nil:
-		fl.cancel()
+		fl.cancel(nil)
 	}
 	err := fl.wait(ctx, late)
 	if errors.Is(err, errTarget) && !first && j.mover == nil {
@@ -292,6 +298,10 @@ func (j *journey) fly(ctx context.Context) (err error) {
 	case j.mover != nil && err != nil && !errors.Is(err, errOver):
 		j.count(from, from, err, time.Since(began))
 		err = errTarget
+	case err != nil && errors.Is(context.Cause(ctx), errYields):
+		// It is not lost: its client says what becomes of it.
+		j.count(from, from, err, time.Since(began))
+		err = errLate
 	case errors.Is(err, errUnknown):
 		app.lose(j.playback, from, j.whyLost(), j.reason())
 		err = errLate // another balancer may yet bring it back
@@ -452,6 +462,10 @@ func (j *journey) replay(ctx context.Context) error {
 			return errLost
 		}
 		if err := j.send(ctx, l, start); err != nil {
+			if ctx.Err() != nil { // given up, and no fault of the server
+				res.Forsaken(led, time.Now())
+				return errLate
+			}
 			return j.next(l, err)
 		}
 		if l.status >= 400 {
@@ -739,7 +753,7 @@ func (h *Handler) giveUp(l *Lease, err error) error {
 	}
 	l.startOver()
 	switch {
-	case l.ends() && errors.Is(err, errOver) && (l.request.Kind == plex.Stop || h.app.Mode == ModeReplicated):
+	case l.ends() && errors.Is(err, errOver) && (l.request.Kind == plex.Stop || h.app.Mode == ModeReplicated) && l.mayEnd():
 		// It ends with its server, or is stopped there later; the watch state
 		// is the primary's, which gets its copy.
 		h.app.state.ledger.LeaveBehind(&l.hold, time.Now())
@@ -756,6 +770,17 @@ func (h *Handler) giveUp(l *Lease, err error) error {
 	}
 	l.Header().Set("Retry-After", retryAfter)
 	return caddyhttp.Error(http.StatusServiceUnavailable, err)
+}
+
+// mayEnd reports whether a request may end its playback while no server is there
+// to say whether it is let in.
+func (l *Lease) mayEnd() bool {
+	p := l.hold.Playback()
+	if p == nil {
+		return true
+	}
+	is, known := l.owner(p)
+	return is || !known
 }
 
 // terminate tells a player that its playback is over, as a server does that was

@@ -231,8 +231,12 @@ func TestOrphansAreStopped(t *testing.T) {
 	}
 	stops := func(d *desk, want ...Orphan) {
 		d.Helper()
-		if got := d.l.Orphans(d.now); !slices.Equal(got, want) {
+		got := d.l.Orphans(d.now)
+		if !slices.Equal(got, want) {
 			d.Errorf("%v are to be stopped, want %v", got, want)
+		}
+		for _, o := range got {
+			d.l.Buried(o)
 		}
 	}
 	on := func(d *desk, server string, n int) Orphan { return Orphan{d.server(server), fmt.Sprint("tsid-", n)} }
@@ -312,6 +316,25 @@ func TestOrphansAreStopped(t *testing.T) {
 				d.Errorf("%d are left", n)
 			}
 		},
+		"and again if their server does not say that it has": func(d *desk) {
+			reads(d, "a")
+			want := []Orphan{on(d, "a", 1)}
+			if got := d.l.Orphans(d.now); !slices.Equal(got, want) {
+				d.Errorf("%v are to be stopped, want %v", got, want)
+			}
+			stops(d, on(d, "a", 2))
+			reads(d, "a")
+			stops(d)
+			if !slices.Contains(d.l.orphans, orphan{want[0], d.l.orphans[0].at, d.l.orphans[0].asked}) {
+				d.Error("it is forgotten before it was stopped")
+			}
+			d.tick(orphanRetry)
+			reads(d, "a")
+			stops(d, want...)
+			d.tick(orphanRetry)
+			reads(d, "a")
+			stops(d)
+		},
 		"nor what a device began there under the same name": func(d *desk) {
 			p := d.watch("a", kodi(7))
 			d.carry(p, "b")
@@ -346,7 +369,10 @@ func TestOrphansAreStopped(t *testing.T) {
 			stopped := 0
 			reads(d, "a", "b")
 			for range maxOrphans + 50 {
-				stopped += len(d.l.Orphans(d.now))
+				for _, o := range d.l.Orphans(d.now) {
+					stopped++
+					d.l.Buried(o)
+				}
 			}
 			if stopped != maxOrphans || len(d.l.orphans) > 0 {
 				d.Errorf("%d are stopped, and %d left", stopped, len(d.l.orphans))

@@ -98,6 +98,20 @@ func (l *Ledger) Kept(p *Playback) bool {
 	return p.kept != nil
 }
 
+// Origin returns what a playback was started with, or else decided with; nil if
+// that is not known.
+func (l *Ledger) Origin(p *Playback) Request {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	switch {
+	case p.kept == nil:
+		return nil
+	case p.kept.start != nil:
+		return p.kept.start
+	}
+	return p.kept.decision
+}
+
 // Endless reports whether the playback is a stream without segments, which
 // ends with its connection and whose player begins another.
 func (l *Ledger) Endless(p *Playback) bool {
@@ -395,6 +409,16 @@ func (r *Resumption) Failed(l *Ledger, now time.Time) {
 	defer l.mu.Unlock()
 	if r.To != nil {
 		r.To.charge(r.playback.item, r.playback.ids.Client, l.since(now))
+	}
+}
+
+// Forsaken notes that the resumption was given up when its start was on the way:
+// what that may have begun is to be stopped.
+func (r *Resumption) Forsaken(l *Ledger, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r.To != nil {
+		l.abandon(r.To, r.Transcode, l.since(now))
 	}
 }
 

@@ -173,6 +173,37 @@ func TestIdsAloneMoveNobody(t *testing.T) {
 	}
 }
 
+// While a playback's server is away nobody is there to say who is let in. What
+// it was begun with says it.
+func TestIdsAloneEndNothingWhileAServerIsAway(t *testing.T) {
+	m := hostileHouse(t, 2)
+	v := plextest.NewViewer(plextest.Mobile, m.URL, token, plextest.HEVC, 1)
+	t.Cleanup(v.Close)
+	if err := errors.Join(v.Start(t.Context()), v.Segment(t.Context(), 0)); err != nil {
+		t.Fatal(err)
+	}
+	called(m.servers, v.Account().Servers()[0]).Close()
+	ids := url.Values{"session": {v.TSID}, "X-Plex-Session-Identifier": {v.XSI}, "X-Plex-Client-Identifier": {v.CID}, "state": {"stopped"}, "time": {"1"}, "ratingKey": {"1"}}
+	for _, secret := range []string{"", "wrong"} {
+		ids.Set("X-Plex-Token", secret)
+		for _, what := range []string{"/video/:/transcode/universal/stop", "/:/timeline"} {
+			if status, _, _ := m.get(what + "?" + ids.Encode()); status == http.StatusOK {
+				t.Errorf("%s with the token %q is answered 200", what, secret)
+			}
+		}
+	}
+	if err := v.Segment(t.Context(), 1); err != nil {
+		t.Errorf("the playback is over: %v", err)
+	}
+	// The one who began it may end it.
+	called(m.servers, v.Account().Servers()[1]).Close()
+	ids.Set("X-Plex-Token", token)
+	eventually(t, "its own stop is taken", 10*time.Second, func() bool {
+		status, _, _ := m.get("/video/:/transcode/universal/stop?" + ids.Encode())
+		return status == http.StatusOK
+	})
+}
+
 // A friend who is let in, and claims another's playback beside ids of its own,
 // gets nothing of it, and leaves it as it was.
 func TestFriendsDoNotCross(t *testing.T) {

@@ -121,3 +121,34 @@ func TestSeparateLibraries(t *testing.T) {
 		}
 	})
 }
+
+// A viewer who begins again while the server restarts has not lost the playback.
+func TestSeparateStartWhileTheServerRestarts(t *testing.T) {
+	servers := stand(t, 1, nil)
+	b := load(t, site(servers, ""))
+	v := plextest.NewViewer(plextest.Mobile, b.URL, token, plextest.HEVC, 1)
+	t.Cleanup(v.Close)
+	if err := errors.Join(v.Start(t.Context()), v.Segment(t.Context(), 0)); err != nil {
+		t.Fatal(err)
+	}
+	addr := servers[0].Addr()
+	servers[0].Close()
+	var wg sync.WaitGroup
+	wg.Go(func() { b.get(segment(v.TSID, 1)) }) // which has it resumed
+	time.Sleep(500 * time.Millisecond)
+	wg.Go(func() { _ = v.Begin(t.Context()) })
+	time.Sleep(4 * time.Second)
+	if lost := b.ledger().Totals().Lost; lost > 0 {
+		t.Errorf("%d playbacks are lost, after four seconds", lost)
+	}
+	if err := servers[0].StartOn(addr); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	eventually(t, "it plays again", 10*time.Second, func() bool {
+		return errors.Join(v.Start(t.Context()), v.Segment(t.Context(), 2)) == nil
+	})
+	if lost := b.ledger().Totals().Lost; lost > 0 {
+		t.Errorf("%d playbacks are lost", lost)
+	}
+}
