@@ -981,3 +981,18 @@ func TestWhatWasLeftBehindReplacesNothing(t *testing.T) {
 		})
 	}
 }
+
+// What a resumption may have begun that was given up on the way is stopped.
+func TestAForsakenResumptionLeavesNothingRunning(t *testing.T) {
+	d := newDesk(t, Settings{Replicated: true, Primary: "a"}, named(1, 1)...)
+	p := d.watch("a", kodi(1))
+	d.wait(time.Second).set(Down, "a")
+	d.setsOut(p, "b", Resumed).Forsaken(d.l, d.now)
+	if got, want := d.orphans(), []Orphan{{d.server("b"), "kodi-1"}}; !slices.Equal(got, want) {
+		t.Errorf("%v are to be stopped, want %v", got, want)
+	}
+	if s, goesOn := d.l.ServerOf(p); s.Name() != "a" || !goesOn {
+		t.Errorf("the playback is on %s and goes on: %v", s.Name(), goesOn)
+	}
+	check(t, d.l)
+}
