@@ -155,12 +155,32 @@ tests() {
 	done
 }
 
+# What players' tests leave in bin/players, the table of what viewers saw and
+# screenshots from before and after what happened, is from this run only.
+afresh() {
+	mkdir -p bin/players
+	rm -f bin/players/measured.md bin/players/*.png
+	PLEXLB_PICTURES=$PWD/bin/players
+	export PLEXLB_PICTURES
+}
+
+# Where there is no browser or no player, the section stays as it was.
+viewers() {
+	afresh
+	(cd internal/e2e && go test -count=1 -timeout 9m -parallel 12 ./players)
+	if [ -f bin/players/measured.md ]; then
+		go run ./internal/bench players -write BENCHMARKS.md
+	else
+		echo "warning: no players, so what viewers see was not measured" >&2
+	fi
+}
+
 # In a module of its own, so that what it needs stays out of this one. The tests
 # mostly wait, and each has ports of its own.
 e2e() {
 	step end to end
 	build bin/caddy
-	rm -f bin/players/measured.md
+	afresh
 	(cd internal/e2e && go test -race -count=1 -timeout 9m -parallel 12 ./...)
 	# In a module of its own again: what reads Compose files wants other versions
 	# of what the rest needs.
@@ -168,6 +188,7 @@ e2e() {
 	if [ -f bin/players/measured.md ]; then
 		step what viewers saw
 		cat bin/players/measured.md
+		echo "screenshots from before and after are in bin/players"
 	fi
 	# By itself: what players bear is measured in time.
 	soak 3m
@@ -217,6 +238,7 @@ bench)
 	build bin/caddy
 	go build -o bin/peers ./internal/bench/peers
 	BENCH_COMMAND="./xcaddy.sh bench${1:+ $1}" bin/peers -caddy bin/caddy -o BENCHMARKS.md "$@"
+	viewers
 	go run ./internal/bench balance -write BENCHMARKS.md
 	;;
 test)

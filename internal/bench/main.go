@@ -4,6 +4,11 @@
 //
 // simulates how evenly playbacks are placed. With -write the numbers go between
 // the markers of their section of the file.
+//
+//	go run ./internal/bench players [-from <table>] [-write <file>]
+//
+// prints what the tests of internal/e2e/players have measured last, and with
+// -write puts it into its section likewise.
 package main
 
 import (
@@ -20,12 +25,14 @@ import (
 	"github.com/plexlb/caddy-plexlb/internal/bench/section"
 )
 
+var commands = map[string]func(args []string) error{"balance": runBalance, "players": runPlayers}
+
 func main() {
-	if len(os.Args) < 2 || os.Args[1] != "balance" {
-		fmt.Fprintln(os.Stderr, "usage: bench balance [-seeds <n>] [-only <scenario>] [-write <file>]")
+	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
+		fmt.Fprint(os.Stderr, "usage: bench balance [-seeds <n>] [-only <scenario>] [-write <file>]\n       bench players [-from <table>] [-write <file>]\n")
 		os.Exit(2)
 	}
-	if err := runBalance(os.Args[2:]); err != nil {
+	if err := commands[os.Args[1]](os.Args[2:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}

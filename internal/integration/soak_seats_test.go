@@ -184,7 +184,7 @@ func (s *soak) visit(enough context.Context, v *plextest.Viewer, rng *rand.Rand)
 	missing := slices.DeleteFunc(v.Account().Missing, func(asked string) bool {
 		return slices.ContainsFunc(v.Observed(), func(o plextest.Observation) bool { return o.Asked == asked && endsStream(o) })
 	})
-	if err == nil && !left && len(missing) > 0 {
+	if (err == nil || errors.Is(err, plextest.ErrEnd)) && !left && len(missing) > 0 {
 		s.blame(v, time.Now(), "it %s, and never got %q", did, missing)
 	}
 	s.account(v, vanishes)
@@ -233,6 +233,10 @@ func patiently(ctx context.Context, v *plextest.Viewer, do func() error) error {
 	}
 }
 
+// overtime is how much longer than its viewer's patience a wait may be: one
+// whose last try was begun in time.
+const overtime = 2 * time.Second
+
 // account adds up the requests of a viewer who has left.
 func (s *soak) account(v *plextest.Viewer, vanished bool) {
 	account, observed := v.Account(), v.Observed()
@@ -240,6 +244,11 @@ func (s *soak) account(v *plextest.Viewer, vanished bool) {
 	if len(account.Wrong) > 0 { // the rest is the same
 		o := account.Wrong[0]
 		s.blame(v, o.At, "%s from %q, %d times: %v", o.Asked, o.Server, len(account.Wrong), o.Err)
+	}
+	for _, w := range account.Waits {
+		if lost := s.strain.lost(w.At, w.At.Add(w.Took)); w.Took > v.Patience+overtime+lost {
+			s.blame(v, w.At.Add(w.Took), "it waited %v for %s in %d tries, longer than the %v that players bear", w.Took.Round(time.Millisecond), w.Asked, w.Tries, v.Patience)
+		}
 	}
 	for i, o := range observed {
 		what := ""

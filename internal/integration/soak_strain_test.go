@@ -74,6 +74,18 @@ func (s *strain) during(from, to time.Time) (worst time.Duration) {
 	return worst
 }
 
+// lost returns how much time one was late by in all between two times.
+func (s *strain) lost(from, to time.Time) (sum time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.late {
+		if l.at.After(from) && l.at.Add(-l.by).Before(to) {
+			sum += l.by
+		}
+	}
+	return sum
+}
+
 // report says what was used by whom, once all of them have ended, and whether
 // the machine was equal to it.
 func (s *strain) report(t *testing.T, caddy time.Duration, servers time.Duration) (overloaded bool) {

@@ -159,8 +159,8 @@ func (p *tab) report() (v period) {
 	return v
 }
 
-// picture keeps what the player shows, if somebody wants to look:
-// PLEXLB_PICTURES names a folder.
+// picture keeps what the player shows, in the folder that PLEXLB_PICTURES names,
+// if it does.
 func (p *tab) picture(name string) {
 	dir := os.Getenv("PLEXLB_PICTURES")
 	if dir == "" {

@@ -35,7 +35,7 @@ func TestPlayersGoOnWithAnotherEncoder(t *testing.T) {
 			for _, v := range all {
 				v.picture("after")
 				note("i", "its server is killed, the next encoder is "+name, v, v.report())
-				check(t, v, event{moves: true, stall: smooth})
+				check(t, v, event{moves: true, stall: smooth, errors: troubled})
 			}
 		})
 	}

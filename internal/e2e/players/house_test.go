@@ -2,6 +2,12 @@
 // builds: hls.js and dash.js in Debian's Chromium, and ffmpeg. The stand-ins
 // behind it serve what ffmpeg has encoded, so what is measured is what a viewer
 // sees: each picture says which moment of the film it is, and from which server.
+//
+// The table of it goes to bin/players/measured.md, and from there to
+// BENCHMARKS.md by go run ./internal/bench players -write BENCHMARKS.md. Where
+// PLEXLB_PICTURES names a folder, there are screenshots in it from before and
+// after each event; ./xcaddy.sh test --e2e and ./xcaddy.sh bench set it to
+// bin/players.
 package players
 
 import (
