@@ -63,8 +63,8 @@ func (l *Ledger) Seen(s *Server, r Report, now time.Time) {
 }
 
 // Gone takes in a server's word that a transcode ended, from an event. It
-// counts as one reading that lacks it: a seek ends an encoder as well, and
-// begins another under the same id [P §4.2].
+// counts as all but one of the readings that have to lack it: a seek ends an
+// encoder as well, and begins another under the same id [P §4.2].
 func (l *Ledger) Gone(s *Server, transcode string, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
