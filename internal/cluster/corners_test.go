@@ -76,7 +76,7 @@ func TestCorners(t *testing.T) {
 				d.Errorf("%v is to be stopped", left)
 			}
 		},
-		// What Orphans hands out counts until two readings lack it.
+		// What Orphans hands out counts until enough readings lack it.
 		"a plan does not move too much while what the last one left is being stopped": func(d *desk) {
 			d.l.Drain(d.server("c"), true)
 			var rep []Report

@@ -250,3 +250,82 @@ func TestTheListOfAnotherServerCountsOnlyWhenItIsRepeated(t *testing.T) {
 	d.wants("b", 2, "said twice")
 	check(t, d.l)
 }
+
+// What another balancer has carried is said twice however seldom servers are
+// read, and once is enough where the other server cannot say anything.
+func TestWhatAnotherBalancerCarriesCounts(t *testing.T) {
+	ours := Report{ID: "tsid-1", Client: "cid-1", Session: "xsi-1", Work: GPU}
+	// minute goes by, and a is read or not.
+	minute := func(d *desk, a func()) {
+		for range 60 {
+			d.tick(time.Second)
+		}
+		d.l.FindSegment("tsid-1")
+		a()
+	}
+	still := func(d *desk) { d.poll("a", ours) }
+	for name, tell := range map[string]func(d *desk){
+		"said twice, a minute apart": func(d *desk) {
+			minute(d, func() { still(d) })
+			d.poll("b", ours)
+			d.wants("b", 0, "said once")
+			minute(d, func() { still(d) })
+			d.poll("b", ours)
+		},
+		"said once, and its former server cannot be read": func(d *desk) {
+			minute(d, func() { d.l.Unread(d.server("a"), "timeout", false, d.now) })
+			d.poll("b", ours)
+		},
+		"said once, and its former server is down": func(d *desk) {
+			d.set(Down, "a")
+			d.ok(start(web(2))) // goes to b
+			d.wait(time.Second)
+			d.poll("b", ours, Report{ID: "tsid-2", Client: "cid-2", Session: "xsi-2", Work: GPU})
+			d.stopped(web(2))
+		},
+	} {
+		for from, begin := range map[string]func(d *desk){
+			"ours": func(d *desk) {
+				d.watch("a", web(1))
+				d.wait(time.Second).poll("a", ours)
+			},
+			"another's": func(d *desk) { d.wait(time.Second).poll("a", ours) },
+		} {
+			t.Run(name+", "+from, func(t *testing.T) {
+				d := newDesk(t, Settings{Replicated: true}, named(1, 1)...)
+				d.poll("b")
+				begin(d)
+				tell(d)
+				d.wants("b", 1, "in the end")
+				check(t, d.l)
+			})
+		}
+	}
+}
+
+// What was said once is forgotten when a reading lacked it, or when there is
+// none for long.
+func TestWhatWasSaidOnceIsForgotten(t *testing.T) {
+	ours := Report{ID: "tsid-1", Client: "cid-1", Session: "xsi-1", Work: GPU}
+	for name, goOn := range map[string]func(d *desk){
+		"a reading lacked it": func(d *desk) { d.poll("b") },
+		"nothing is read":     func(d *desk) { d.tick(time.Hour) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, Settings{Replicated: true, Idle: 10 * time.Hour}, named(1, 1)...)
+			d.watch("a", web(1))
+			d.wait(time.Second).poll("a", ours)
+			d.poll("b", ours)
+			d.tick(11 * time.Second)
+			if d.server("b").jobs["tsid-1"] == nil {
+				t.Error("it is forgotten at once")
+			}
+			goOn(d)
+			d.tick(11 * time.Second)
+			if d.server("b").jobs["tsid-1"] != nil {
+				t.Error("it is remembered for ever")
+			}
+			check(t, d.l)
+		})
+	}
+}

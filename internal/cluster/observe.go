@@ -63,8 +63,8 @@ func (l *Ledger) Seen(s *Server, r Report, now time.Time) {
 }
 
 // Gone takes in a server's word that a transcode ended, from an event. It
-// counts as one reading that lacks it: a seek ends an encoder as well, and
-// begins another under the same id [P §4.2].
+// counts as all but one of the readings that have to lack it: a seek ends an
+// encoder as well, and begins another under the same id [P §4.2].
 func (l *Ledger) Gone(s *Server, transcode string, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -122,6 +122,7 @@ func (l *Ledger) report(s *Server, r *Report, asked, now time.Duration) {
 		// When it is reported again it counts here too.
 		j = &job{}
 		l.enter(j, s, strings.Clone(r.ID))
+		j.reading = s.reading
 		j.set(Expired, r.Work, now)
 		return
 	case j == nil:
@@ -140,7 +141,7 @@ func (l *Ledger) report(s *Server, r *Report, asked, now time.Duration) {
 	case j.work >= CPU:
 		work = j.work
 	default:
-		work = s.guess(work)
+		work = s.guess(j, work)
 	}
 	j.set(Confirmed, work, now)
 	if !mine {
@@ -207,13 +208,14 @@ func (l *Ledger) playsElsewhere(r *Report, s *Server) bool {
 	return false
 }
 
-// runsElsewhere reports whether a transcode counts on another server than s.
+// runsElsewhere reports whether a transcode counts on another server than s,
+// which would say so if it were no more there.
 func (l *Ledger) runsElsewhere(id string, s *Server) bool {
-	if p := l.transcodes.get(id); p != nil {
-		return p.server != s && p.job.counts()
-	}
 	j := l.strangers.byID[id]
-	return j != nil && j.server != s && !j.bare()
+	if p := l.transcodes.get(id); p != nil {
+		j = &p.job
+	}
+	return j != nil && j.server != s && j.counts() && !j.bare() && !j.server.down && j.server.picture.Failure == ""
 }
 
 // plays reports whether a client of ours is known to play, or just to stay, on

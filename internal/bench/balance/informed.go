@@ -8,10 +8,10 @@ import (
 	"github.com/plexlb/caddy-plexlb/internal/plex"
 )
 
-// informed is an oracle of equal information: the best that can be known in
-// front of the servers. It learns when plexlb does, and without fail, what it is
-// placing, what servers answer, read and tell, and what clients say. It knows a
-// lie when it sees one, and at once who asked and will never begin.
+// informed is an oracle of equal information. It learns when plexlb does, and
+// without fail, what it is placing, what servers answer, read and tell, and what
+// clients say. It knows a lie when it sees one, and at once who asked and will
+// never begin. It is no bound: with plexlb's sources, one can do better.
 type informed struct {
 	deaf
 	*run

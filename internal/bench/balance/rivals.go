@@ -23,7 +23,7 @@ const (
 	plexlb  = iota
 	truth   // the oracle
 	decided // the one that also knows the decision
-	known   // the best that can be known
+	known   // the informed oracle
 )
 
 // Contenders are all there are: first plexlb, then the oracles.
@@ -31,7 +31,7 @@ var Contenders = []*Contender{
 	{Name: "plexlb", make: newOurs, informed: true},
 	{Name: "oracle", make: func(r *run) contender { return &oracle{run: r} }},
 	{Name: "oracle that also knows the decision", make: func(r *run) contender { return &oracle{run: r, decision: true} }},
-	{Name: "best that can be known", make: newInformed, informed: true},
+	{Name: "informed oracle", make: newInformed, informed: true},
 	{Name: "least polled, 5 s", make: func(r *run) contender { return newPolled(r, (*polled).least) }, every: 5 * time.Second},
 	{Name: "power of two, polled, 5 s", make: func(r *run) contender { return newPolled(r, (*polled).two) }, every: 5 * time.Second},
 	{Name: "(1000·n)/w − w, 3 s", make: func(r *run) contender { return newPolled(r, (*polled).scored) }, every: 3 * time.Second},
