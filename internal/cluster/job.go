@@ -42,7 +42,7 @@ const (
 	Reserved  State = iota + 1 // placed by us, not yet seen on the server
 	Confirmed                  // reported by the server, whoever placed it
 	Ended                      // stopped, or gone from the reports
-	Expired                    // reserved and never seen, or reported once and known elsewhere
+	Expired                    // reserved and never seen
 )
 
 var states = [...]string{"", "reserved", "confirmed", "ended", "expired"}
@@ -239,12 +239,7 @@ func (l *Ledger) lapse(j *job, now time.Duration) {
 		if j.playback == nil && now-max(j.at, l.good(j.server)) > pictureLife {
 			l.strike(j)
 		}
-	case Expired:
-		// However seldom its server is read, the next reading finds it.
-		if j.playback == nil && (now-j.at > endedMemory && j.server.reading != j.reading || now-j.at > pictureLife) {
-			l.strike(j)
-		}
-	case Ended:
+	case Ended, Expired:
 		if j.playback == nil && now-j.at > endedMemory {
 			l.strike(j)
 		}

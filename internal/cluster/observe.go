@@ -122,7 +122,6 @@ func (l *Ledger) report(s *Server, r *Report, asked, now time.Duration) {
 		// When it is reported again it counts here too.
 		j = &job{}
 		l.enter(j, s, strings.Clone(r.ID))
-		j.reading = s.reading
 		j.set(Expired, r.Work, now)
 		return
 	case j == nil:
@@ -141,7 +140,7 @@ func (l *Ledger) report(s *Server, r *Report, asked, now time.Duration) {
 	case j.work >= CPU:
 		work = j.work
 	default:
-		work = s.guess(j, work)
+		work = s.guess(work)
 	}
 	j.set(Confirmed, work, now)
 	if !mine {
@@ -208,14 +207,13 @@ func (l *Ledger) playsElsewhere(r *Report, s *Server) bool {
 	return false
 }
 
-// runsElsewhere reports whether a transcode counts on another server than s,
-// which would say so if it were no more there.
+// runsElsewhere reports whether a transcode counts on another server than s.
 func (l *Ledger) runsElsewhere(id string, s *Server) bool {
-	j := l.strangers.byID[id]
 	if p := l.transcodes.get(id); p != nil {
-		j = &p.job
+		return p.server != s && p.job.counts()
 	}
-	return j != nil && j.server != s && j.counts() && !j.bare() && !j.server.down && j.server.picture.Failure == ""
+	j := l.strangers.byID[id]
+	return j != nil && j.server != s && !j.bare()
 }
 
 // plays reports whether a client of ours is known to play, or just to stay, on
