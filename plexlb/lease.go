@@ -370,7 +370,7 @@ func (l *Lease) Follows() bool {
 		return l.hold.Playback() != nil
 	}
 	return l.query.Role == cluster.Stream && l.hold.Settled() && l.hold.Playback() != nil &&
-		l.app.state.ledger.Kept(l.hold.Playback())
+		l.app.state.ledger.Origin(l.hold.Playback()) != nil
 }
 
 // Interrupt ends the attempt before anything is sent: the handler has to resume

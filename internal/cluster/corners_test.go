@@ -49,7 +49,7 @@ func TestCorners(t *testing.T) {
 				h := Hold{playback: d.l.PlaybackOf(q.Transcode)} // without a touch
 				d.l.Keep(&h, false, memo(25<<20))
 			}
-			if busy, idle := d.l.Kept(d.l.PlaybackOf("tsid-0")), d.l.Kept(d.l.PlaybackOf("tsid-1")); !busy || idle {
+			if busy, idle := d.l.Origin(d.l.PlaybackOf("tsid-0")), d.l.Origin(d.l.PlaybackOf("tsid-1")); busy == nil || idle != nil {
 				d.Errorf("kept: the busy one %v, the idle one %v", busy, idle)
 			}
 		},

@@ -91,13 +91,6 @@ func (l *Ledger) drop(p *Playback) {
 	}
 }
 
-// Kept reports whether it is known what a playback was asked for with.
-func (l *Ledger) Kept(p *Playback) bool {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return p.kept != nil
-}
-
 // Origin returns what a playback was started with, or else decided with; nil if
 // that is not known.
 func (l *Ledger) Origin(p *Playback) Request {

@@ -781,7 +781,7 @@ func TestRequestsAreKeptForResumptions(t *testing.T) {
 	// kept says which of the playbacks named by their number can be resumed.
 	kept := func(d *desk, n int) (list []int) {
 		for i := range n {
-			if p := d.l.PlaybackOf(fmt.Sprint("tsid-", i)); p != nil && d.l.Kept(p) {
+			if p := d.l.PlaybackOf(fmt.Sprint("tsid-", i)); p != nil && d.l.Origin(p) != nil {
 				list = append(list, i)
 			}
 		}
@@ -815,7 +815,7 @@ func TestRequestsAreKeptForResumptions(t *testing.T) {
 				d.Errorf("%d bytes are kept: %+v", d.l.keeps, r)
 			}
 			d.l.Forget("tsid-1", d.now)
-			if d.l.keeps != 0 || d.l.Kept(p) {
+			if d.l.keeps != 0 || d.l.Origin(p) != nil {
 				d.Errorf("%d bytes are kept for nobody", d.l.keeps)
 			}
 		},
@@ -826,7 +826,7 @@ func TestRequestsAreKeptForResumptions(t *testing.T) {
 			d.l.Forget("tsid-1", d.now)
 			d.l.Keep(&h, false, memo(700))
 			d.l.Settle(&q, &h, Accepted, d.now)
-			if d.l.keeps != 0 || d.l.Kept(p) {
+			if d.l.keeps != 0 || d.l.Origin(p) != nil {
 				d.Errorf("%d bytes are kept", d.l.keeps)
 			}
 		},
@@ -841,7 +841,7 @@ func TestRequestsAreKeptForResumptions(t *testing.T) {
 		},
 		"not from somebody else": func(d *desk) {
 			p := d.on("a", Query{IDs: web(1), Role: Stream, Begins: true}, Rejected)
-			if p != nil && d.l.Kept(p) {
+			if p != nil && d.l.Origin(p) != nil {
 				d.Error("a rejected file is kept")
 			}
 			p = d.watch("a", web(1))
