@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/plexlb/caddy-plexlb/internal/e2e/duckdns"
+	"github.com/plexlb/caddy-plexlb/internal/e2e/transcript"
 )
 
 // names is Pebble's challenge DNS server, which holds what DuckDNS publishes.
@@ -39,7 +40,7 @@ func (in *internet) serveChallenges(t *testing.T) {
 	n.management = "http://" + management
 	c := tied(challtestsrv, "-dnsserver", n.address, "-management", management,
 		"-defaultIPv4", "", "-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "")
-	log := new(output)
+	log := new(transcript.Transcript)
 	c.Stdout, c.Stderr = log, log
 	stdin, err := c.StdinPipe()
 	if err != nil {

@@ -3,7 +3,6 @@
 package page
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -16,11 +15,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/plexlb/caddy-plexlb/internal/e2e/transcript"
 	"github.com/plexlb/caddy-plexlb/internal/plextest"
 )
 
@@ -82,7 +81,7 @@ func build(t *testing.T, n int, block, more string, titles ...string) *house {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var log output
+	var log transcript.Transcript
 	cmd := exec.Command(binary, "run", "--adapter", "caddyfile", "--config", config)
 	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 	cmd.Stdout, cmd.Stderr = &log, &log
@@ -126,24 +125,6 @@ func freeAddr(t *testing.T) string {
 	}
 	t.Fatal("no port is free")
 	panic("unreachable")
-}
-
-// output is what Caddy writes.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
 }
 
 // start begins a playback as a client of this name and id.

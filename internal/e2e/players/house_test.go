@@ -28,6 +28,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plexlb/caddy-plexlb/internal/e2e/transcript"
 	"github.com/plexlb/caddy-plexlb/internal/plextest"
 )
 
@@ -124,7 +125,7 @@ type house struct {
 	Plex   []*plextest.Server
 	admin  string
 	config string
-	log    output
+	log    transcript.Transcript
 	client *http.Client
 }
 
@@ -280,24 +281,6 @@ func (h *house) tell(path, contentType, body string) {
 	if text, _ := io.ReadAll(res.Body); res.StatusCode >= 300 {
 		h.t.Fatalf("%s: %s: %s", path, res.Status, text)
 	}
-}
-
-// output is what Caddy writes.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
 }
 
 // address is one of this machine where nobody listens.
