@@ -462,8 +462,8 @@ func (j *journey) replay(ctx context.Context) error {
 			return errLost
 		}
 		if err := j.send(ctx, l, start); err != nil {
-			if ctx.Err() != nil { // given up, and no fault of the server
-				res.Forsaken(led, time.Now())
+			res.Forsaken(led, time.Now()) // it may have begun all the same
+			if ctx.Err() != nil {         // given up, and no fault of the server
 				return errLate
 			}
 			return j.next(l, err)

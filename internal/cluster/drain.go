@@ -129,7 +129,7 @@ func (l *Ledger) Rebalance(now time.Time) (plan []Mover) {
 			seats = append(seats, st)
 		}
 	}
-	for _, o := range l.orphans {
+	for o := range l.orphans {
 		// It is about to be stopped.
 		if j, st := o.Server.jobs[o.Transcode], by[o.Server]; st != nil && j != nil && j.playback == nil && j.counts() {
 			st.load -= set.Costs.Of(j.work)

@@ -236,7 +236,7 @@ func TestOrphansAreStopped(t *testing.T) {
 			d.Errorf("%v are to be stopped, want %v", got, want)
 		}
 		for _, o := range got {
-			d.l.Buried(o)
+			d.l.Told(o, true)
 		}
 	}
 	on := func(d *desk, server string, n int) Orphan { return Orphan{d.server(server), fmt.Sprint("tsid-", n)} }
@@ -322,18 +322,64 @@ func TestOrphansAreStopped(t *testing.T) {
 			if got := d.l.Orphans(d.now); !slices.Equal(got, want) {
 				d.Errorf("%v are to be stopped, want %v", got, want)
 			}
+			d.l.Told(want[0], false)
 			stops(d, on(d, "a", 2))
 			reads(d, "a")
 			stops(d)
-			if !slices.Contains(d.l.orphans, orphan{want[0], d.l.orphans[0].at, d.l.orphans[0].asked}) {
-				d.Error("it is forgotten before it was stopped")
-			}
 			d.tick(orphanRetry)
-			reads(d, "a")
+			d.poll("a", Report{ID: "tsid-1", Work: GPU})
 			stops(d, want...)
 			d.tick(orphanRetry)
 			reads(d, "a")
 			stops(d)
+		},
+		"though not while a resumption is on its way to where they are": func(d *desk) {
+			d.carry(d.l.PlaybackOf("tsid-2"), "c") // and is stopped on b as well
+			d.set(Down, "c")
+			r := d.setsOut(d.l.PlaybackOf("tsid-2"), "b", Resumed)
+			reads(d, "a", "b")
+			stops(d, on(d, "a", 1))
+			stops(d, on(d, "a", 2))
+			r.Forsaken(d.l, d.now)
+			stops(d, on(d, "b", 2))
+		},
+		"while others wait who begin them anew": func(d *desk) {
+			reads(d, "a")
+			list := d.l.Orphans(d.now)
+			told := d.l.BeingStopped(d.server("a"), "tsid-1")
+			if len(list) != 1 || told == nil || d.l.BeingStopped(d.server("a"), "tsid-2") != nil || d.l.BeingStopped(d.server("b"), "tsid-1") != nil {
+				d.Fatalf("%v are to be stopped, and %v tells when", list, told)
+			}
+			select {
+			case <-told:
+				d.Error("it is stopped before its server says so")
+			default:
+			}
+			d.carry(d.l.PlaybackOf("tsid-1"), "a")
+			d.wait(time.Second).carry(d.l.PlaybackOf("tsid-1"), "b") // which leaves it there once more
+			d.l.Told(list[0], true)
+			select {
+			case <-told:
+			default:
+				d.Error("nobody is told that it is stopped")
+			}
+			if d.l.BeingStopped(d.server("a"), "tsid-1") != nil {
+				d.Error("others wait still")
+			}
+			reads(d, "a")
+			stops(d, on(d, "a", 2))
+			stops(d, on(d, "a", 1)) // the later one, of which nothing was said
+		},
+		"and lead nobody to where they are": func(d *desk) {
+			p := d.watch("a", kodi(7))
+			d.poll("a", Report{ID: "kodi-7", Client: "kodi-7", Work: GPU})
+			d.carry(p, "b")
+			d.stopped(kodi(7))
+			d.wait(time.Second).poll("a", Report{ID: "kodi-7", Client: "kodi-7", Work: GPU})
+			d.l.Drain(d.server("a"), true)
+			if s, reason := d.do(decision(kodi(7), Query{Item: "next"}), Accepted); s != "c" || reason != LeastLoad {
+				d.Errorf("the next film is placed on %s, for %v", s, reason)
+			}
 		},
 		"nor what a device began there under the same name": func(d *desk) {
 			p := d.watch("a", kodi(7))
@@ -343,6 +389,18 @@ func TestOrphansAreStopped(t *testing.T) {
 			reads(d, "a")
 			stops(d, on(d, "a", 1))
 			stops(d, on(d, "a", 2))
+			stops(d)
+		},
+		"also what a start may have begun that got no answer": func(d *desk) {
+			d.set(Down, "a", "c")
+			q := start(web(9))
+			h, name, _ := d.open(&q)
+			d.set(In, "c")
+			d.set(Tried, name)
+			d.l.Place(&q, &h, d.pool, d.now)
+			d.l.Settle(&q, &h, Accepted, d.now)
+			reads(d, "b", "c")
+			stops(d, on(d, "b", 9))
 			stops(d)
 		},
 		"not on servers that are no more": func(d *desk) {
@@ -366,16 +424,17 @@ func TestOrphansAreStopped(t *testing.T) {
 			if n := len(d.l.orphans); n != maxOrphans {
 				d.Errorf("%d are left", n)
 			}
-			stopped := 0
 			reads(d, "a", "b")
-			for range maxOrphans + 50 {
-				for _, o := range d.l.Orphans(d.now) {
-					stopped++
-					d.l.Buried(o)
-				}
+			stops(d, on(d, "a", 1), on(d, "b", 10))
+			if n := len(d.l.orphans); n != maxOrphans-2 {
+				d.Errorf("%d are left", n)
 			}
-			if stopped != maxOrphans || len(d.l.orphans) > 0 {
-				d.Errorf("%d are stopped, and %d left", stopped, len(d.l.orphans))
+			reads(d, "a", "b") // what they do not list is gone
+			d.tick(orphanRetry)
+			reads(d, "a", "b")
+			stops(d)
+			if n := len(d.l.orphans); n > 0 {
+				d.Errorf("%d are left of those that are gone", n)
 			}
 		},
 		"those that nobody can stop as well": func(d *desk) {
@@ -426,7 +485,7 @@ func newBalance(d *desk, set Settings) *balance {
 		b.from[s] = !v.Down && !v.Maintenance
 		b.to[s] = b.from[s] && !v.Draining
 	}
-	for _, o := range d.l.orphans {
+	for o := range d.l.orphans {
 		if j := o.Server.jobs[o.Transcode]; j != nil && j.playback == nil && j.counts() {
 			b.load[o.Server] -= b.costs.Of(j.work)
 			if j.work >= CPU {

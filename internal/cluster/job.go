@@ -66,6 +66,7 @@ type job struct {
 	proven   bool // whether there is hardware for it was told
 	listed   bool // a reading has shown it
 	echo     bool // on the primary, and perhaps no more than copied timelines
+	coming   bool // a resumption is about to begin it
 }
 
 // about is what a report says of a job.
@@ -204,7 +205,7 @@ func (l *Ledger) leave(j *job, state State, until, now time.Duration) {
 	l.enter(rest, s, id)
 	rest.set(state, work, now)
 	if state == Confirmed {
-		l.strangers.add(rest)
+		l.stray(rest)
 	}
 }
 

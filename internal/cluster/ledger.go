@@ -69,7 +69,7 @@ type Ledger struct {
 	strangers strangers
 	watch     map[*job]struct{} // those that time alone can end
 	options   []Option          // scratch of Place
-	orphans   []orphan
+	orphans   map[Orphan]*orphan
 	keeps     int // bytes of requests kept
 	totals    Totals
 	counts    counts
@@ -93,6 +93,7 @@ func NewLedger(now time.Time) *Ledger {
 		sites:      make(map[string]*site),
 		strangers:  newStrangers(),
 		watch:      make(map[*job]struct{}),
+		orphans:    make(map[Orphan]*orphan),
 	}
 	set := Settings{}.withDefaults()
 	l.settings.Store(&set)

@@ -448,6 +448,7 @@ func (w *walk) carry() string {
 			w.Errorf("%s is to stop two at once", o.Server.Name())
 		}
 		asked[o.Server] = true
+		w.l.Told(o, w.rng.IntN(3) > 0)
 	}
 	return said
 }
@@ -526,14 +527,12 @@ func (w *walk) recount() {
 			}
 		}
 	}
-	waiting := make(map[Orphan]bool)
-	for _, o := range l.orphans {
-		if waiting[o.Orphan] || o.Transcode == "" {
-			w.Errorf("%q of %s is to be stopped twice", o.Transcode, o.Server.Name())
+	for o := range l.orphans {
+		if j := l.strangers.byID[o.Transcode]; o.Transcode == "" || j != nil && j.server == o.Server {
+			w.Errorf("%q is to be stopped on %s, and leads there", o.Transcode, o.Server.Name())
 		}
-		waiting[o.Orphan] = true
 	}
-	if len(waiting) > maxOrphans {
-		w.Errorf("%d transcodes are to be stopped", len(waiting))
+	if n := len(l.orphans); n > maxOrphans {
+		w.Errorf("%d transcodes are to be stopped", n)
 	}
 }

@@ -144,7 +144,7 @@ func (l *Ledger) report(s *Server, r *Report, asked, now time.Duration) {
 	}
 	j.set(Confirmed, work, now)
 	if !mine {
-		l.strangers.add(j)
+		l.stray(j)
 		return
 	}
 	if p := j.playback; p.ids.Session == "" && p.why.reason == Adopted && r.Session != "" && l.bySession[r.Session] == nil {

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -12,82 +13,129 @@ type Orphan struct {
 	Transcode string
 }
 
-// orphan is one that waits to be stopped.
+// orphan is what is known of one that waits to be stopped.
 type orphan struct {
-	Orphan
-	at    time.Duration
+	at    time.Duration // when it was left last
 	asked time.Duration // when its server was told to stop it; 0: not yet
+	told  chan struct{} // closed when the server has answered; nil unless it is being told
 }
 
 const (
 	// maxOrphans bounds what waits to be stopped. PMS ends the rest by itself
 	// after three minutes [P §4.3].
-	maxOrphans = 1000
+	maxOrphans = 20_000
 
 	// orphanLife is when a server that did not come back has ended it itself.
 	orphanLife = 5 * time.Minute
 
 	// orphanRetry is when a server is told again that did not say it has
-	// stopped one.
+	// stopped one. If readings lack the orphan by then, it is gone.
 	orphanRetry = 15 * time.Second
 )
 
-// abandon notes that the transcode id is of no use on s any more.
+// abandon notes that the transcode id is of no use on s any more. What is left
+// there leads nobody to s.
 func (l *Ledger) abandon(s *Server, id string, now time.Duration) {
-	if id == "" || s.gone || len(l.orphans) >= maxOrphans {
+	x := Orphan{s, id}
+	o := l.orphans[x]
+	switch {
+	case id == "" || s.gone || o == nil && len(l.orphans) >= maxOrphans:
 		return
+	case o == nil:
+		l.orphans[x] = &orphan{at: now}
+	case o.asked >= o.at: // it was there once more
+		o.at = now
 	}
-	for i := range l.orphans {
-		if o := &l.orphans[i]; o.Server == s && o.Transcode == id {
-			if o.asked != 0 { // it was there once more
-				o.at, o.asked = now, 0
-			}
-			return
-		}
+	if j := s.jobs[id]; j != nil && j.playback == nil {
+		l.strangers.remove(j)
 	}
-	l.orphans = append(l.orphans, orphan{Orphan: Orphan{s, id}, at: now})
 }
 
-// Buried forgets an orphan that its server has stopped.
-func (l *Ledger) Buried(x Orphan) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.orphans = slices.DeleteFunc(l.orphans, func(o orphan) bool { return o.Orphan == x })
-}
-
-// abandoned reports whether a transcode is one that waits to be stopped.
-func (l *Ledger) abandoned(j *job) bool {
-	return slices.ContainsFunc(l.orphans, func(o orphan) bool { return o.Server == j.server && o.Transcode == j.id })
+// stray has the names of a job that is nobody's lead to it, unless it waits to be
+// stopped.
+func (l *Ledger) stray(j *job) {
+	if l.orphans[Orphan{j.server, j.id}] == nil {
+		l.strangers.add(j)
+	}
 }
 
 // Orphans returns what is to be stopped now: at most one of each server, as
 // bursts of stops have crashed servers [P §10.34], and only on servers that
-// have been read since, so that those that are gone are not asked. What was
-// stopped is forgotten by Buried.
+// have been read since, so that those that are gone are not asked. What came of
+// each is to be told by Told.
 func (l *Ledger) Orphans(now time.Time) (list []Orphan) {
 	at := l.since(now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	stay := l.orphans[:0]
-	asked := make(map[*Server]bool)
-	for _, o := range l.orphans {
-		p := l.transcodes.get(o.Transcode)
-		switch {
-		case at-o.at > orphanLife, o.Server.gone,
-			p != nil && p.server == o.Server && p.endedAt == 0: // it is watched there again
-		case !asked[o.Server] && l.good(o.Server) > max(o.at, o.asked) && (o.asked == 0 || at-o.asked >= orphanRetry):
-			asked[o.Server] = true
-			list = append(list, o.Orphan)
-			o.asked = at
-			stay = append(stay, o)
-			if j := o.Server.jobs[o.Transcode]; j != nil && j.playback == nil && j.counts() {
-				l.finish(j, at) // if it lives on, it is reported again
-			}
-		default:
-			stay = append(stay, o)
+	next := make(map[*Server]Orphan)
+	for x, o := range l.orphans {
+		if l.buried(x, o, at) {
+			delete(l.orphans, x)
+			continue
+		}
+		last, good := max(o.at, o.asked), l.good(x.Server)
+		if good <= last || o.told != nil || o.asked >= o.at && at-o.asked < orphanRetry || l.returns(x) {
+			continue
+		}
+		if y, ok := next[x.Server]; !ok || cmp.Or(cmp.Compare(last, max(l.orphans[y].at, l.orphans[y].asked)), cmp.Compare(x.Transcode, y.Transcode)) < 0 {
+			next[x.Server] = x
 		}
 	}
-	clear(l.orphans[len(stay):])
-	l.orphans = stay
+	for _, x := range next {
+		list = append(list, x)
+		o := l.orphans[x]
+		o.asked, o.told = at, make(chan struct{})
+		if j := x.Server.jobs[x.Transcode]; j != nil && j.playback == nil && j.counts() {
+			l.finish(j, at) // if it lives on, it is reported again
+		}
+	}
+	slices.SortFunc(list, func(x, y Orphan) int { return cmp.Compare(x.Server.addr, y.Server.addr) })
 	return list
+}
+
+// buried reports whether an orphan is none any more: it is watched again, or gone.
+func (l *Ledger) buried(x Orphan, o *orphan, now time.Duration) bool {
+	if p := l.transcodes.get(x.Transcode); p != nil && p.server == x.Server && p.endedAt == 0 && max(p.begun, p.resumedAt) > o.at {
+		return true
+	}
+	j := x.Server.jobs[x.Transcode]
+	return now-o.at > orphanLife || x.Server.gone ||
+		l.good(x.Server) > max(o.at, o.asked)+orphanRetry && (j == nil || j.state == Ended)
+}
+
+// returns reports whether the orphan's id is about to be used again where it
+// is: what is begun under it there ends what there was.
+func (l *Ledger) returns(x Orphan) bool {
+	if p := l.transcodes.get(x.Transcode); p != nil && p.server == x.Server && p.endedAt == 0 {
+		return true
+	}
+	j := x.Server.jobs[x.Transcode]
+	return j != nil && j.coming && j.state == Reserved
+}
+
+// Told notes whether a server has stopped an orphan that it was told to.
+func (l *Ledger) Told(x Orphan, stopped bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o := l.orphans[x]
+	if o == nil || o.told == nil {
+		return
+	}
+	close(o.told)
+	o.told = nil
+	if stopped && o.at <= o.asked {
+		delete(l.orphans, x)
+	}
+}
+
+// BeingStopped returns a channel that is closed when s has answered that it
+// stops a transcode; nil if it is not being told to. What is begun under the id
+// before that might be what it stops.
+func (l *Ledger) BeingStopped(s *Server, transcode string) <-chan struct{} {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if o := l.orphans[Orphan{s, transcode}]; o != nil && o.told != nil {
+		return o.told
+	}
+	return nil
 }

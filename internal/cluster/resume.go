@@ -275,9 +275,9 @@ func (l *Ledger) Stale(p *Playback) (list []*Server) {
 			list = append(list, m.from)
 		}
 	}
-	for _, o := range l.orphans {
-		if o.Transcode == p.ids.Transcode && o.Server != p.server && o.at <= p.begun {
-			list = append(list, o.Server)
+	for _, s := range l.servers.Load().list {
+		if o := l.orphans[Orphan{s, p.ids.Transcode}]; o != nil && s != p.server && o.at <= p.begun {
+			list = append(list, s)
 		}
 	}
 	return list
@@ -322,7 +322,7 @@ func (l *Ledger) replaced(p *Playback) bool {
 		return false
 	}
 	return j != nil && j.state == Confirmed && j.work != None && j.at > max(p.placed, p.begun) && !j.bare() &&
-		j.id != p.ids.Transcode && !slices.Contains(p.older, j.id) && !l.abandoned(j)
+		j.id != p.ids.Transcode && !slices.Contains(p.older, j.id)
 }
 
 // Choose finds the server to go on with: the present one if it can be used,
@@ -338,6 +338,7 @@ func (l *Ledger) Choose(r *Resumption, candidates []Candidate, now time.Time) (i
 	if r.From.gone && r.From.addr == p.server.addr {
 		r.From = p.server
 	}
+	r.arrive()
 	r.job, r.To = nil, nil // a former reservation lapses: what fails fast must not look idle
 	if p.gone || p.endedAt != 0 {
 		return -1, ServerGone
@@ -372,7 +373,15 @@ func (l *Ledger) Choose(r *Resumption, candidates []Candidate, now time.Time) (i
 	l.enter(r.job, r.To, r.id())
 	r.job.hold = at + failedHold
 	r.job.set(Reserved, r.work, at)
+	r.job.coming = true
 	return i, Resumed
+}
+
+// arrive notes that nothing is on its way to the chosen server any more.
+func (r *Resumption) arrive() {
+	if r.job != nil {
+		r.job.coming = false
+	}
 }
 
 // id is by what the job of the playback is known.
@@ -400,16 +409,18 @@ func (r *Resumption) Decided(l *Ledger, work Work, now time.Time) {
 func (r *Resumption) Failed(l *Ledger, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	r.arrive()
 	if r.To != nil {
 		r.To.charge(r.playback.item, r.playback.ids.Client, l.since(now))
 	}
 }
 
-// Forsaken notes that the resumption was given up when its start was on the way:
-// what that may have begun is to be stopped.
+// Forsaken notes that nobody knows what became of the resumption's start: what
+// that may have begun is to be stopped.
 func (r *Resumption) Forsaken(l *Ledger, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	r.arrive()
 	if r.To != nil {
 		l.abandon(r.To, r.Transcode, l.since(now))
 	}
@@ -423,6 +434,7 @@ func (l *Ledger) Resumed(r *Resumption, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := r.playback
+	r.arrive()
 	if p.gone || p.endedAt != 0 || p.server != r.From && p.server != r.To {
 		if r.To != nil && (r.To != p.server || p.endedAt != 0 && !p.gone) {
 			l.abandon(r.To, r.Transcode, at)

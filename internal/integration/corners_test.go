@@ -541,6 +541,88 @@ func TestConstantIdIsNotTheFormerFilm(t *testing.T) {
 		}
 	})
 
+	// moves has the device's film go on elsewhere, and returns the server that
+	// still runs it and cannot be told yet to stop it.
+	moves := func(t *testing.T, b *balancer, servers []*plextest.Server, former *plextest.Viewer) *plextest.Server {
+		t.Helper()
+		primary := serverName(servers[0], servers) // which is told of all that is stopped
+		if err := errors.Join(b.app().Drain(primary, false, 0), former.Start(t.Context()), former.Segment(t.Context(), 0), b.app().Undrain(primary)); err != nil {
+			t.Fatal(err)
+		}
+		first := called(servers, former.Account().Servers()[0])
+		name := serverName(first, servers)
+		eventually(t, "it is listed", 5*time.Second, func() bool { return b.server(name).Reserved == 0 })
+		first.SetPoll(plextest.Poll503)
+		eventually(t, "it cannot be read", 5*time.Second, func() bool { return b.server(name).Picture.Failure != "" })
+		if err := b.app().Drain(name, true, 0); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it goes on elsewhere", 5*time.Second, func() bool { return b.ledger().Totals().Moved == 1 })
+		if err := former.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if len(first.Jobs()) != 1 {
+			t.Fatalf("%s does not run the former film any more: the test tests nothing", name)
+		}
+		return first
+	}
+
+	t.Run("a drained server, which still runs the former film", func(t *testing.T) {
+		servers := stand(t, 3, nil)
+		b := load(t, site(servers, replicated))
+		former := plextest.NewViewer(plextest.PlexForKodi, b.URL, token, "1", 1)
+		t.Cleanup(former.Close)
+		first := moves(t, b, servers, former)
+		v := former.Next("2")
+		if err := errors.Join(v.Start(t.Context()), v.Segment(t.Context(), 0)); err != nil {
+			t.Fatal(err)
+		}
+		if got := called(servers, v.Account().Servers()[0]); got == first {
+			t.Error("it begins where nothing is to begin")
+		}
+	})
+
+	t.Run("the server that is just being told to stop the former film", func(t *testing.T) {
+		servers := stand(t, 3, nil)
+		b := load(t, site(servers, replicated))
+		former := plextest.NewViewer(plextest.PlexForKodi, b.URL, token, "1", 1)
+		t.Cleanup(former.Close)
+		first := moves(t, b, servers, former)
+		for _, s := range servers {
+			var err error
+			if name := serverName(s, servers); s == first {
+				err = b.app().Undrain(name)
+			} else {
+				err = b.app().Drain(name, false, 0)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		first.ResetLog()
+		first.SetPoll(plextest.PollGood)
+		eventually(t, "it is read", 5*time.Second, func() bool { return b.server(serverName(first, servers)).Picture.Failure == "" })
+		first.SetDelay(1500 * time.Millisecond)
+		eventually(t, "it is told", 5*time.Second, func() bool {
+			return slices.ContainsFunc(first.Log(), func(e plextest.Entry) bool { return strings.Contains(e.Path, "/universal/stop") })
+		})
+		first.SetDelay(0)
+		v := former.Next("2")
+		if err := errors.Join(v.Start(t.Context()), v.Segment(t.Context(), 0)); err != nil {
+			t.Fatal(err)
+		}
+		if got := called(servers, v.Account().Servers()[0]); got != first {
+			t.Fatal("it begins elsewhere: the test tests nothing")
+		}
+		time.Sleep(2 * time.Second) // by now the server has dealt with both
+		if err := v.Segment(t.Context(), 1); err != nil {
+			t.Error(err)
+		}
+		if n := startsOf([]*plextest.Server{first}, v.TSID); n != 1 {
+			t.Errorf("it was started %d times", n)
+		}
+	})
+
 	t.Run("direct play after a transcode", func(t *testing.T) {
 		servers := stand(t, 3, nil)
 		b := load(t, site(servers, replicated))

@@ -277,6 +277,8 @@ func (o *ours) ticked() {
 	for _, d := range o.doors {
 		d.ledger.Now(o.clock())
 		d.ledger.Tick(o.clock())
-		d.ledger.Orphans(o.clock())
+		for _, x := range d.ledger.Orphans(o.clock()) {
+			d.ledger.Told(x, true)
+		}
 	}
 }
