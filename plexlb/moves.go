@@ -46,6 +46,10 @@ func (a *App) Drain(server string, move bool, after time.Duration) error {
 		return fmt.Errorf("playbacks cannot be carried away from server %q in mode separate, as ids differ between servers; drain without moving: %w", server, ErrImpossible)
 	case move:
 		a.state.ledger.Empty(s, time.Now().Add(after))
+		select {
+		case a.state.drained <- struct{}{}:
+		default:
+		}
 	default:
 		a.state.ledger.Drain(s, true)
 	}
@@ -143,6 +147,11 @@ const (
 
 	// A playback that could not leave is tried again after this.
 	movePause = 10 * time.Second
+
+	// It is looked this often for what has to leave a server that is being
+	// emptied, and this often whether there is such a server.
+	emptyingStep = 100 * time.Millisecond
+	drainingStep = time.Second
 )
 
 // emptyDraining carries playbacks away from draining servers when their time
@@ -153,7 +162,7 @@ func (a *App) emptyDraining(ctx context.Context) {
 	slots := make(chan struct{}, movesAtOnce)
 	failed := make(map[*cluster.Playback]time.Time)
 	var mu sync.Mutex
-	for sleep(ctx, clockStep) {
+	for {
 		due := a.state.ledger.Due(time.Now())
 		mu.Lock()
 		for p, at := range failed {
@@ -183,6 +192,19 @@ func (a *App) emptyDraining(ctx context.Context) {
 					a.logger.Warn("playback stays on a draining server", zap.String("server", m.From.Name()), zap.Error(err))
 				}
 			})
+		}
+		step := drainingStep
+		if len(due) > 0 {
+			step = emptyingStep
+		}
+		next := time.NewTimer(step)
+		select {
+		case <-ctx.Done():
+			next.Stop()
+			return
+		case <-next.C:
+		case <-a.state.drained:
+			next.Stop()
 		}
 	}
 }

@@ -23,6 +23,7 @@ type state struct {
 
 	flights flights
 	waiting waiting
+	drained chan struct{} // gets something when a server is to be emptied
 	seeker  *seeker
 	chains  chains
 
@@ -35,7 +36,7 @@ type state struct {
 }
 
 // clockStep is how far the ledger's time may be behind for a segment.
-const clockStep = 100 * time.Millisecond
+const clockStep = 250 * time.Millisecond
 
 var states = caddy.NewUsagePool()
 
@@ -46,7 +47,7 @@ func loadState() (*state, error) {
 		return &state{
 			ledger: cluster.NewLedger(time.Now()), seeker: newSeeker(),
 			metrics: newMetrics(), events: make(chan event, maxEvents),
-			examining: make(chan struct{}, 1),
+			examining: make(chan struct{}, 1), drained: make(chan struct{}, 1),
 		}, nil
 	})
 	if err != nil {
