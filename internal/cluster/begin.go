@@ -138,7 +138,7 @@ func (l *Ledger) reserve(p *Playback, work Work, now time.Duration) {
 	}
 	l.enter(j, p.server, id)
 	j.hold, j.proven, j.listed = 0, false, false
-	j.set(Reserved, p.server.guess(work), now)
+	j.set(Reserved, p.server.guess(j, work), now)
 	j.at = now
 }
 

@@ -210,7 +210,7 @@ func check(tb testing.TB, l *Ledger) {
 			tb.Errorf("%s counts %+v, want %+v", s.Name(), s.tally, want)
 		}
 		set := l.settings.Load()
-		special := s.down || s.draining || s.maintenance != 0 || len(s.failures) >= shunAfter || s.returned != 0 && set.SlowStart > 0 || s.full() || s.software()
+		special := s.down || s.draining || s.maintenance != 0 || len(s.failures) >= shunAfter || s.returned != 0 && set.SlowStart > 0 || s.full() || s.software(nil)
 		if load := s.tally.load(&set.Costs); s.load >= 0 && s.load != load || s.plain != (s.load >= 0 && !special) {
 			tb.Errorf("%s is taken for one of load %v, plain %v; its load is %v, special %v", s.Name(), s.load, s.plain, load, special)
 		}

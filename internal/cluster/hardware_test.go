@@ -125,7 +125,12 @@ func TestHardwareForSoManyAtOnceIsLearned(t *testing.T) {
 	d := newDesk(t, Settings{Replicated: true}, named(1)...)
 	taken := func(when string, want Work) {
 		t.Helper()
-		d.play(Query{IDs: IDs{Transcode: "x", Session: "x", Client: "x"}})
+		ids := IDs{Transcode: "x", Session: "x", Client: "x"}
+		q := decision(ids)
+		h, _, _ := d.open(&q)
+		d.l.Decided(&h, GPU, d.now)
+		d.l.Settle(&q, &h, Accepted, d.now)
+		d.ok(start(ids))
 		if v, _ := d.l.Explain("x"); v.Work != want {
 			t.Errorf("%s, the next is taken for %v, want %v", when, v.Work, want)
 		}
@@ -149,4 +154,74 @@ func TestHardwareForSoManyAtOnceIsLearned(t *testing.T) {
 	d.plays(6, Report{Work: GPU})
 	taken("with three, of which nobody knew", GPU)
 	check(t, d.l)
+}
+
+// Where a transcode is booked already, it takes no hardware from itself.
+func TestTheLastOneThatHasHardwareIsNotTakenForOneWithout(t *testing.T) {
+	for name, again := range map[string]func(d *desk){
+		"it seeks": func(d *desk) {
+			q := start(IDs{Transcode: "t0", Session: "s0", Client: "c0"})
+			h, _, _ := d.open(&q)
+			d.l.Decided(&h, GPU, d.now)
+			d.l.Settle(&q, &h, Accepted, d.now)
+		},
+		"its server has lost it, and tells no more than that it transcodes": func(d *desk) {
+			for n := range 3 {
+				r := d.setsOut(d.l.PlaybackOf(fmt.Sprint("t", n)), "a", Pinned)
+				r.Decided(d.l, GPU, d.now)
+				d.arrives(r)
+				id := fmt.Sprint(n)
+				d.l.Seen(d.server("a"), Report{ID: "t" + id, Session: "s" + id, Client: "c" + id, Work: GPU, Young: true}, d.now)
+			}
+		},
+		"it is carried to where the last place is": func(d *desk) {
+			d.l.Stopped(&Query{IDs: IDs{Transcode: "t0"}, Role: Follow}, d.now)
+			d.set(Down, "a")
+			d.play(Query{IDs: IDs{Transcode: "x", Session: "x", Client: "x"}})
+			d.set(In, "a")
+			d.set(Down, "b")
+			r := d.setsOut(d.l.PlaybackOf("x"), "a", Resumed)
+			r.Decided(d.l, GPU, d.now)
+			d.arrives(r)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, Settings{Replicated: true}, named(1, 1)...)
+			d.set(Down, "b")
+			for n := range 6 {
+				work := GPU
+				if n >= 3 {
+					work = CPU
+				}
+				d.plays(n, Report{Work: work})
+			}
+			d.set(In, "b")
+			again(d)
+			if got := d.view("a").Jobs; got != [4]int{GPU: 3, CPU: 3} {
+				t.Errorf("it has %v", got)
+			}
+			check(t, d.l)
+		})
+	}
+}
+
+// What is booked is what the next lesson is learned from.
+func TestHowManyHaveHardwareIsNotLearnedTooLow(t *testing.T) {
+	d := newDesk(t, Settings{Replicated: true}, named(1)...)
+	for n := range 5 {
+		work := GPU
+		if n >= 2 {
+			work = CPU
+		}
+		d.plays(n, Report{Work: work})
+	}
+	d.l.Stopped(&Query{IDs: IDs{Transcode: "t0"}, Role: Follow}, d.now)
+	q := decision(IDs{Transcode: "x", Session: "x", Client: "x"})
+	h, _, _ := d.open(&q)
+	d.l.Decided(&h, GPU, d.now)
+	d.l.Settle(&q, &h, Accepted, d.now)
+	d.plays(5, Report{Work: CPU})
+	if got := d.server("a").aided; got != 2 {
+		t.Errorf("it is taken to have hardware for %d, want 2", got)
+	}
 }

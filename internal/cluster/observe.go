@@ -140,7 +140,7 @@ func (l *Ledger) report(s *Server, r *Report, asked, now time.Duration) {
 	case j.work >= CPU:
 		work = j.work
 	default:
-		work = s.guess(work)
+		work = s.guess(j, work)
 	}
 	j.set(Confirmed, work, now)
 	if !mine {

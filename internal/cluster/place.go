@@ -354,7 +354,7 @@ func (q *Query) cost(set *Settings) float64 {
 // costOn is the same for a server that is known.
 func (q *Query) costOn(s *Server, set *Settings) float64 {
 	if q.Role == Start {
-		return set.Costs.Of(s.guess(q.Work))
+		return set.Costs.Of(s.guess(nil, q.Work))
 	}
 	return q.cost(set)
 }

@@ -397,7 +397,7 @@ func (r *Resumption) Decided(l *Ledger, work Work, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if r.To != nil {
-		work = r.To.guess(work)
+		work = r.To.guess(cmp.Or(r.job, &r.playback.job), work) // the latter where it goes on in its place
 	}
 	r.work = work
 	if j := r.job; j != nil && j.counts() {

@@ -181,7 +181,7 @@ func (s *Server) look(out Exclusion, set *Settings, now time.Duration) (Exclusio
 // isPlain reports whether a choice need not look closer, whatever the time.
 func (s *Server) isPlain(set *Settings) bool {
 	return !s.down && !s.draining && s.maintenance == 0 && len(s.failures) < shunAfter &&
-		(s.returned == 0 || set.SlowStart <= 0) && !s.full() && !s.software()
+		(s.returned == 0 || set.SlowStart <= 0) && !s.full() && !s.software(nil)
 }
 
 // learn takes in whether a server has hardware for a transcode.
@@ -190,10 +190,7 @@ func (s *Server) learn(j *job, work Work) {
 		return
 	}
 	j.proven = true
-	others := s.tally.work[GPU]
-	if j.work == GPU && j.counts() {
-		others--
-	}
+	others := s.inHardware(j)
 	switch {
 	case work == GPU && (s.unaided < unaidedProof || others >= s.aided):
 		s.unaided = 0 // there is more than was thought
@@ -207,16 +204,27 @@ func (s *Server) learn(j *job, work Work) {
 	s.changed()
 }
 
-// software reports whether the next transcode will have no hardware either:
-// there is none, or all of it is in use.
-func (s *Server) software() bool {
-	return s.unaided >= unaidedProof && s.tally.work[GPU] >= s.aided
+// inHardware counts the transcodes that have hardware, or are taken to, but for
+// j, which may be nil or elsewhere.
+func (s *Server) inHardware(j *job) int32 {
+	n := s.tally.work[GPU]
+	if j != nil && j.server == s && j.work == GPU && j.counts() {
+		n--
+	}
+	return n
+}
+
+// software reports whether a transcode will have no hardware: there is none, or
+// the others have all of it. j is what is booked for it, nil if nothing is yet.
+func (s *Server) software(j *job) bool {
+	return s.unaided >= unaidedProof && s.inHardware(j) >= s.aided
 }
 
 // guess is what a transcode will be on the server, as long as the server does
-// not tell whether there is hardware for it.
-func (s *Server) guess(work Work) Work {
-	if work == GPU && s.software() {
+// not tell whether there is hardware for it. j is what is booked for it, nil if
+// nothing is yet.
+func (s *Server) guess(j *job, work Work) Work {
+	if work == GPU && s.software(j) {
 		return CPU
 	}
 	return work

@@ -167,7 +167,7 @@ func (l *Ledger) Decided(h *Hold, work Work, now time.Time) {
 	defer l.mu.Unlock()
 	if p := h.playback; p.job.counts() {
 		p.decided = true
-		p.job.set(p.job.state, p.server.guess(work), l.since(now))
+		p.job.set(p.job.state, p.server.guess(&p.job, work), l.since(now))
 	}
 }
 
