@@ -246,7 +246,11 @@ func (s *soak) account(v *plextest.Viewer, vanished bool) {
 		s.blame(v, o.At, "%s from %q, %d times: %v", o.Asked, o.Server, len(account.Wrong), o.Err)
 	}
 	for _, w := range account.Waits {
-		if lost := s.strain.lost(w.At, w.At.Add(w.Took)); w.Took > v.Patience+overtime+lost {
+		pace := time.Duration(0)
+		if v.Kind == plextest.MusicHTTP {
+			pace = s.segment // its stream comes no faster than it plays
+		}
+		if lost := s.strain.lost(w.At, w.At.Add(w.Took)); w.Took > v.Patience+overtime+pace+lost {
 			s.blame(v, w.At.Add(w.Took), "it waited %v for %s in %d tries, longer than the %v that players bear", w.Took.Round(time.Millisecond), w.Asked, w.Tries, v.Patience)
 		}
 	}
@@ -306,15 +310,20 @@ func (s *soak) explained(before []plextest.Observation, o plextest.Observation) 
 	case "playqueue", "metadata", "streams", "timeline":
 		servers = append(servers, s.fleet[0].name) // the primary's
 	}
-	if o.Server == "" { // nobody says who it was: where it played before, or some of those that were to take it over
-		for _, b := range slices.Backward(before) {
-			if b.Server != "" {
-				servers = append(servers, b.Server)
-				break
-			}
-		}
+	if o.Server == "" { // nobody says who it was: who answered last, or where it plays, or some of those that were to take it over
+		servers = append(servers, lastServer(before), lastServer(before, "decision", "start", "segment", "part"))
 	}
 	return s.faults.during(o.At, o.At.Add(o.Duration), servers...)
+}
+
+// lastServer is who answered last, of what was asked for if that matters.
+func lastServer(before []plextest.Observation, what ...string) string {
+	for _, b := range slices.Backward(before) {
+		if b.Server != "" && (len(what) == 0 || slices.Contains(what, b.What)) {
+			return b.Server
+		}
+	}
+	return ""
 }
 
 // add counts a viewer who has left.

@@ -53,10 +53,13 @@ func Report(w io.Writer, scenarios []Scenario, seeds int, said func(string)) err
 }
 
 // against is how full one contender's fullest server was in comparison to
-// another's.
+// another's, and how sure that is.
 func (p *played) against(k, other int) string {
-	ratio, _ := ratio(p.results, k, other)
-	return fmt.Sprintf("%.3f", ratio) + p.between("%.3f", func(of []Result) float64 { return of[k].Against(&of[other]) })
+	x, wide := ratio(p.results, k, other)
+	if len(p.results) == 1 {
+		return fmt.Sprintf("%.3f", x)
+	}
+	return fmt.Sprintf("%.3f ± %.3f", x, wide)
 }
 
 // over is the median of a number over the seeds, with the least and the most.
