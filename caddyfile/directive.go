@@ -46,9 +46,7 @@ import (
 //		health_body <machineIdentifier, the configured one where there is one>
 //		fail_duration 5s
 //		max_fails 3
-//		flush_interval 100ms
 //		stream_close_delay 5m
-//		header_up X-Forwarded-For {client_ip}
 //		transport http {
 //			keepalive 15s
 //			compression off
@@ -58,8 +56,7 @@ import (
 //
 // and every subdirective in its block replaces the one above, or adds to them;
 // those of transport http do so one by one. With https servers, the transport
-// has their TLS settings, and the client's Host header is kept. With
-// trusted_proxies in the block, X-Forwarded-For is what reverse_proxy makes it.
+// has their TLS settings, and the client's Host header is kept.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next() // consume directive name
 	matcher, err := h.ExtractMatcherSet()

@@ -86,22 +86,10 @@ func fill(proxy *reverseproxy.Handler, given map[string]*caddyfile.Dispenser, se
 		passive.MaxFails = 3
 	}
 
-	if given["flush_interval"] == nil {
-		// What has no known length is flushed at once in any case. For the
-		// rest, a flush after each piece is work for nothing as long as the
-		// next piece follows; what does not move gets through after this.
-		proxy.FlushInterval = caddy.Duration(100 * time.Millisecond)
-	}
 	if given["stream_close_delay"] == nil {
 		// Notifications go on over a reload, rather than all clients
 		// coming back at once.
 		proxy.StreamCloseDelay = caddy.Duration(5 * time.Minute)
-	}
-
-	if given["trusted_proxies"] == nil {
-		// One address: which of several PMS takes for the viewer's is not
-		// known [P §6.4].
-		setUp(proxy, "X-Forwarded-For", "{http.vars.client_ip}")
 	}
 
 	pool := make(reverseproxy.UpstreamPool, 0, len(servers)+len(proxy.Upstreams))

@@ -55,6 +55,7 @@ func (l *Lease) WriteHeader(status int) {
 	}
 	if !l.fronted() {
 		l.ResponseWriter.WriteHeader(status)
+		l.headerWritten()
 		return
 	}
 	l.ResponseWriter.WriteHeader(status)
@@ -104,6 +105,7 @@ func (l *Lease) Write(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+	l.early.bodyFollows()
 	l.wait.written.Add(1)
 	n, err := l.ResponseWriter.Write(p)
 	l.pause.written()
@@ -124,6 +126,7 @@ func (l *Lease) ReadFrom(r io.Reader) (int64, error) {
 	if l.held || l.given != nil {
 		return io.Copy(struct{ io.Writer }{l}, r)
 	}
+	l.early.bodyFollows()
 	return l.ResponseWriterWrapper.ReadFrom(r)
 }
 
@@ -132,6 +135,7 @@ func (l *Lease) FlushError() error {
 	if l.held {
 		return nil
 	}
+	l.early.bodyFollows()
 	err := http.NewResponseController(l.ResponseWriter).Flush()
 	l.clientGone = l.clientGone || err != nil
 	return err

@@ -68,11 +68,12 @@ type Lease struct {
 	who   uint64          // of a client that names no transcode
 	ctx   context.Context // of the request
 	pause pause           // of the client
+	early *early          // of an answer
 }
 
 // leases are reused: a segment's costs as little as it can.
 var leases = sync.Pool{New: func() any {
-	return &Lease{wait: wait{shard: leaseCount.Add(1) % waitingShards}}
+	return &Lease{wait: wait{shard: leaseCount.Add(1) % waitingShards}, early: newEarly()}
 }}
 
 func takeLease(app *App, w http.ResponseWriter) *Lease {
@@ -185,6 +186,7 @@ func (l *Lease) endSegment() {
 		return
 	}
 	l.stopWaiting() // unless it has: the proxy panics when a player hangs up
+	l.early.bodyFollows()
 	l.pause.end()
 	l.ResponseWriter, l.labels, l.server, l.hold.Server = nil, nil, nil, nil
 	l.query.Transcode, l.query.Role, l.reason = "", 0, 0
@@ -539,6 +541,7 @@ func (l *Lease) end() {
 	if l.over != nil {
 		l.over()
 	}
+	l.early.bodyFollows()
 	l.pause.end()
 	clear(l.tried)
 	clear(l.before)
@@ -547,7 +550,7 @@ func (l *Lease) end() {
 	if body.Cap() > maxKept {
 		body = bytes.Buffer{}
 	}
-	*l = Lease{answer: answer{body: body}, tried: l.tried[:0], before: l.before[:0], wait: wait{shard: l.wait.shard}}
+	*l = Lease{answer: answer{body: body}, tried: l.tried[:0], before: l.before[:0], wait: wait{shard: l.wait.shard}, early: l.early}
 	leases.Put(l)
 }
 

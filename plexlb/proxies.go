@@ -2,6 +2,7 @@ package plexlb
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -27,6 +28,21 @@ func (a *App) noteProxy(r *http.Request) {
 	}
 	if addr := peer.Addr().Unmap().WithZone(""); addr.IsPrivate() || addr.IsLoopback() || addr.IsLinkLocalUnicast() {
 		a.proxy.CompareAndSwap(nil, &addr)
+	}
+}
+
+// forwardOneAddress has a request that a trusted proxy has sent reach its server
+// as if the client had: which of several addresses in X-Forwarded-For PMS takes
+// for the viewer's is not known [P §6.4]. Of what is not trusted Caddy makes one
+// address by itself. The request must be nobody else's.
+func forwardOneAddress(r *http.Request) {
+	if believed, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); !believed {
+		return
+	}
+	r.RemoteAddr = net.JoinHostPort(clientIP(r), "0")
+	if r.Header["X-Forwarded-For"] != nil {
+		r.Header = r.Header.Clone()
+		r.Header.Del("X-Forwarded-For")
 	}
 }
 

@@ -128,7 +128,9 @@ func (l *Lease) attempt(r *http.Request, next caddyhttp.Handler) error {
 	ctx, cancel := context.WithCancel(ctx)
 	l.wait.cancel, l.wait.takenBack, l.wait.answered, l.interrupted = cancel, false, false, false
 	l.resumptions = l.app.state.ledger.Resumptions()
-	err := next.ServeHTTP(l, r.WithContext(ctx))
+	r = r.WithContext(ctx)
+	forwardOneAddress(r)
+	err := next.ServeHTTP(l, r)
 	l.stopWaiting()
 	return err
 }

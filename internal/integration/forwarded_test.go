@@ -114,11 +114,19 @@ func TestServersKnowWhereViewersAre(t *testing.T) {
 	}
 }
 
-// What passes through another Caddy in front is told as well.
+// What passes through another Caddy in front is told as well, also by a proxy
+// that is written by hand.
 func TestServersKnowWhereViewersAreBehindAnotherCaddy(t *testing.T) {
 	servers := stand(t, 1, nil)
+	t.Run("directive", func(t *testing.T) { behindAnotherCaddy(t, servers, "plexlb") })
+	t.Run("by hand", func(t *testing.T) {
+		behindAnotherCaddy(t, servers, "route {\nplexlb_session\nreverse_proxy "+servers[0].Addr()+" {\nlb_policy least_transcodes\n}\n}")
+	})
+}
+
+func behindAnotherCaddy(t *testing.T, servers []*plextest.Server, site string) {
 	front := freeAddr(t)
-	b := load(t, "{\nGLOBAL\nservers {\ntrusted_proxies static 127.0.0.1/32\n}\n"+option(servers, "")+"}\nHERE {\nplexlb\n}\n"+
+	b := load(t, "{\nGLOBAL\nservers {\ntrusted_proxies static 127.0.0.1/32\n}\n"+option(servers, "")+"}\nHERE {\n"+site+"\n}\n"+
 		"http://"+front+" {\nreverse_proxy HERE\n}\n")
 	client := &http.Client{Transport: &http.Transport{
 		DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.5")}}).DialContext,

@@ -32,10 +32,10 @@ func all(caddy string) []peer {
 	version := []string{"version"}
 	return []peer{
 		{"plexlb", caddy, "", version, ours, false},
-		{"Caddy `least_conn`", caddy, "", version, stock("least_conn", flush), false},
-		{"Caddy `uri_hash`", caddy, "", version, stock("uri_hash", flush), false},
-		{"Caddy `query session`", caddy, "", version, stock("query session", flush), false},
-		{"Caddy `least_conn`, `flush_interval -1`", caddy, "", version, stock("least_conn", "-1"), true},
+		{"Caddy `least_conn`", caddy, "", version, stock("least_conn"), false},
+		{"Caddy `uri_hash`", caddy, "", version, stock("uri_hash"), false},
+		{"Caddy `query session`", caddy, "", version, stock("query session"), false},
+		{"Caddy `least_conn`, `flush_interval -1`", caddy, "", version, stock("least_conn", "flush_interval -1"), true},
 		{"HAProxy leastconn, stick-table", "haproxy", "haproxy", []string{"-v"}, haproxy, false},
 		{"nginx hash", "nginx", "nginx-light", []string{"-v"}, nginx, false},
 	}
@@ -110,14 +110,12 @@ const caddyProxy = `reverse_proxy SERVERS {
 		health_body machineIdentifier
 		fail_duration 5s
 		max_fails 3
-		flush_interval FLUSH
 		stream_close_delay 5m
-		header_up X-Forwarded-For {client_ip}
 		transport http {
 			keepalive 15s
 			compression off
 			versions 1.1
-		}
+		}MORE
 	}`
 
 // ours is the directive with nothing but its servers and token.
@@ -130,13 +128,10 @@ func ours(dir, listen, admin string, servers []string) ([]string, error) {
 	return caddy(dir, listen, admin, global, "plexlb")
 }
 
-// flush is what the directive sets for flush_interval.
-const flush = "100ms"
-
-// stock is Caddy's own proxy with one of its policies.
-func stock(policy, flush string) setting {
+// stock is Caddy's own proxy with one of its policies, and more subdirectives.
+func stock(policy string, more ...string) setting {
 	return func(dir, listen, admin string, servers []string) ([]string, error) {
-		return caddy(dir, listen, admin, "", strings.NewReplacer("SERVERS", strings.Join(servers, " "), "POLICY", policy, "FLUSH", flush).Replace(caddyProxy))
+		return caddy(dir, listen, admin, "", strings.NewReplacer("SERVERS", strings.Join(servers, " "), "POLICY", policy, "MORE", strings.Join(append([]string{""}, more...), "\n\t\t")).Replace(caddyProxy))
 	}
 }
 

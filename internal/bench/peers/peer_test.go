@@ -65,7 +65,7 @@ func find(v any) map[string]any {
 func TestStockCaddyHasTheOptionsOfTheDirective(t *testing.T) {
 	mine := proxyOf(t, ours)
 	for _, policy := range []string{"least_conn", "uri_hash", "query session"} {
-		theirs := proxyOf(t, stock(policy, flush))
+		theirs := proxyOf(t, stock(policy))
 		for _, p := range []map[string]any{mine, theirs} {
 			lb := p["load_balancing"].(map[string]any)
 			delete(lb, "selection_policy") // which is what is compared
