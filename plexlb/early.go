@@ -35,6 +35,9 @@ func (l *Lease) headerWritten() {
 	if l.request.Kind != plex.Segment && l.request.Kind != plex.Part {
 		return
 	}
+	if l.early == nil {
+		l.early = newEarly()
+	}
 	e := l.early
 	e.armed = true
 	e.mu.Lock()
@@ -55,7 +58,7 @@ func (e *early) flush() {
 
 // bodyFollows is to be called before anything more is written, and at the end.
 func (e *early) bodyFollows() {
-	if !e.armed {
+	if e == nil || !e.armed {
 		return
 	}
 	e.armed = false

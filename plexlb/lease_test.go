@@ -42,6 +42,11 @@ func TestUsedLeasesAreAsNew(t *testing.T) {
 			_, _ = l.Write([]byte("film"))
 			l.clientGone, l.takenBack, l.interrupted, l.failed, l.attempted, l.attempts = true, true, true, true, true, 1
 		}, (*Lease).endSegment},
+		"a segment whose body does not come": {func(l *Lease) {
+			l.ctx, l.path = context.Background(), "/video/:/transcode/universal/session/s/base/00001.ts"
+			l.beginSegment("s")
+			l.WriteHeader(http.StatusOK)
+		}, (*Lease).endSegment},
 		"a segment that is not there": {func(l *Lease) {
 			l.ctx, l.path = context.Background(), "/video/:/transcode/universal/session/s/base/00001.ts"
 			l.beginSegment("s")
@@ -59,8 +64,11 @@ func TestUsedLeasesAreAsNew(t *testing.T) {
 			if len(l.tried) > 0 {
 				t.Errorf("%d servers are left that shall not be tried", len(l.tried))
 			}
+			if e := l.early; e != nil && (e.armed || e.writer != nil || e.timer.Stop()) {
+				t.Error("its header is flushed once more")
+			}
 			// Their memory is kept; the others are set anew for each attempt.
-			l.body, l.tried, l.before = bytes.Buffer{}, nil, nil
+			l.body, l.tried, l.before, l.early = bytes.Buffer{}, nil, nil, nil
 			v := reflect.ValueOf(l).Elem()
 			for i := range v.NumField() {
 				switch name := v.Type().Field(i).Name; name {
