@@ -145,16 +145,15 @@ func fillTransport(proxy *reverseproxy.Handler, given *caddyfile.Dispenser, serv
 	}
 	proxy.TransportRaw = caddyconfig.JSONModuleObject(t, "protocol", "http", nil)
 	if t.TLS != nil {
-		// With https Caddy would send the upstream's address, and PMS
-		// builds redirects from this header [P §6.4].
-		setUp(proxy, "Host", "{http.request.hostport}")
+		keepHost(proxy)
 	}
 	return nil
 }
 
-// setUp sets a header of what is sent to the servers, unless the block has a
-// word on that header.
-func setUp(proxy *reverseproxy.Handler, name, value string) {
+// keepHost has the servers get the Host that the client used, unless the block has
+// a word on it: with https Caddy would send the upstream's address, and PMS builds
+// redirects from this header [P §6.4].
+func keepHost(proxy *reverseproxy.Handler) {
 	if proxy.Headers == nil {
 		proxy.Headers = new(headers.Handler)
 	}
@@ -162,16 +161,16 @@ func setUp(proxy *reverseproxy.Handler, name, value string) {
 		proxy.Headers.Request = new(headers.HeaderOps)
 	}
 	ops := proxy.Headers.Request
-	_, added := ops.Add[name]
-	_, set := ops.Set[name]
-	_, replaced := ops.Replace[name]
-	if added || set || replaced || slices.ContainsFunc(ops.Delete, func(s string) bool { return strings.EqualFold(s, name) }) {
+	_, added := ops.Add["Host"]
+	_, set := ops.Set["Host"]
+	_, replaced := ops.Replace["Host"]
+	if added || set || replaced || slices.ContainsFunc(ops.Delete, func(s string) bool { return strings.EqualFold(s, "Host") }) {
 		return
 	}
 	if ops.Set == nil {
 		ops.Set = make(http.Header)
 	}
-	ops.Set.Set(name, value)
+	ops.Set.Set("Host", "{http.request.hostport}")
 }
 
 // identity is what the answer to /identity must hold, as XML or JSON: a

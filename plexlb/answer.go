@@ -62,6 +62,7 @@ func (l *Lease) WriteHeader(status int) {
 	if _, err := l.ResponseWriter.Write(l.front); err != nil {
 		l.clientGone = true
 	}
+	l.headerWritten()
 }
 
 // accepted confirms what begins with this answer, which may take hours to its
@@ -105,10 +106,13 @@ func (l *Lease) Write(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	l.early.bodyFollows()
+	first := l.early.bodyFollows()
 	l.wait.written.Add(1)
 	n, err := l.ResponseWriter.Write(p)
 	l.pause.written()
+	if first && n < tooSmall {
+		l.headerWritten() // from now on the writer may be another's
+	}
 	if err != nil {
 		l.clientGone = true
 	}

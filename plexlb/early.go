@@ -8,9 +8,14 @@ import (
 	"github.com/plexlb/caddy-plexlb/internal/plex"
 )
 
-// earlyAfter is when the header of a segment or file goes to its player though
-// its body does not follow.
-const earlyAfter = 100 * time.Millisecond
+const (
+	// earlyAfter is when the header of a segment or file goes to its player
+	// though its body does not follow.
+	earlyAfter = 100 * time.Millisecond
+
+	// A piece of less than this may stay behind with the header.
+	tooSmall = 4 << 10
+)
 
 // early lets a player know that its server has answered: some wait less long for
 // a header than for the body. An interval for reverse_proxy to flush would do
@@ -20,29 +25,27 @@ type early struct {
 	timer *time.Timer
 
 	mu     sync.Mutex
-	writer http.ResponseWriter // that has got the header and nothing after it, else nil
+	writer http.ResponseWriter // that may keep what it has got, else nil
 }
 
-func newEarly() *early {
-	e := new(early)
-	e.timer = time.AfterFunc(time.Hour, e.flush)
-	e.timer.Stop()
-	return e
-}
-
-// headerWritten has the header flushed unless something follows.
+// headerWritten has the header flushed, and what little came after it, unless
+// more follows.
 func (l *Lease) headerWritten() {
 	if l.request.Kind != plex.Segment && l.request.Kind != plex.Part {
 		return
 	}
 	if l.early == nil {
-		l.early = newEarly()
+		l.early = new(early)
 	}
 	e := l.early
 	e.armed = true
 	e.mu.Lock()
 	e.writer = l.ResponseWriter
 	e.mu.Unlock()
+	if e.timer == nil {
+		e.timer = time.AfterFunc(earlyAfter, e.flush)
+		return
+	}
 	e.timer.Reset(earlyAfter)
 }
 
@@ -56,14 +59,16 @@ func (e *early) flush() {
 	}
 }
 
-// bodyFollows is to be called before anything more is written, and at the end.
-func (e *early) bodyFollows() {
+// bodyFollows is to be called before anything more is written, and at the end. It
+// reports whether the header may not have been sent yet.
+func (e *early) bodyFollows() bool {
 	if e == nil || !e.armed {
-		return
+		return false
 	}
 	e.armed = false
 	e.timer.Stop()
 	e.mu.Lock()
 	e.writer = nil
 	e.mu.Unlock()
+	return true
 }

@@ -25,7 +25,8 @@ func init() {
 // Handler recognises Plex playbacks in front of a `reverse_proxy` whose
 // selection policy is `least_transcodes`. It finds out which playback or
 // client each request belongs to, so that the policy can send it there, and
-// learns from the answers.
+// learns from the answers. What comes by way of a trusted proxy it passes on as
+// if it came from the viewer, whose address is the only one that servers are told.
 //
 // It sets these placeholders:
 //

@@ -417,10 +417,10 @@ func (l *Lease) Elsewhere() { l.elsewhere = true }
 // Go notes that the request goes to the server to which it is pinned. It
 // returns false if that turns out not to be available.
 func (l *Lease) Go(s *cluster.Server, u *reverseproxy.Upstream) bool {
-	l.awaitStop(s)
 	if !l.sent(u) {
 		return false
 	}
+	l.awaitStop(s)
 	l.server = s
 	l.attempts++
 	if !l.placed {
@@ -454,8 +454,8 @@ func (l *Lease) Place(candidates []cluster.Candidate, pool reverseproxy.Upstream
 	l.server, l.attempts = nil, 1
 	if i >= 0 {
 		l.server = candidates[i].Server
-		l.awaitStop(l.server)
 		l.sent(pool[i])
+		l.awaitStop(l.server)
 	}
 	l.labels.correct(l.server, l.reason)
 	if l.borrowed {

@@ -46,10 +46,6 @@ func (a *App) Drain(server string, move bool, after time.Duration) error {
 		return fmt.Errorf("playbacks cannot be carried away from server %q in mode separate, as ids differ between servers; drain without moving: %w", server, ErrImpossible)
 	case move:
 		a.state.ledger.Empty(s, time.Now().Add(after))
-		select {
-		case a.state.drained <- struct{}{}:
-		default:
-		}
 	default:
 		a.state.ledger.Drain(s, true)
 	}
@@ -162,7 +158,7 @@ func (a *App) emptyDraining(ctx context.Context) {
 	slots := make(chan struct{}, movesAtOnce)
 	failed := make(map[*cluster.Playback]time.Time)
 	var mu sync.Mutex
-	for {
+	for step := drainingStep; sleep(ctx, step); {
 		due := a.state.ledger.Due(time.Now())
 		mu.Lock()
 		for p, at := range failed {
@@ -193,18 +189,9 @@ func (a *App) emptyDraining(ctx context.Context) {
 				}
 			})
 		}
-		step := drainingStep
+		step = drainingStep
 		if len(due) > 0 {
 			step = emptyingStep
-		}
-		next := time.NewTimer(step)
-		select {
-		case <-ctx.Done():
-			next.Stop()
-			return
-		case <-next.C:
-		case <-a.state.drained:
-			next.Stop()
 		}
 	}
 }

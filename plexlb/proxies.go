@@ -2,7 +2,6 @@ package plexlb
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -39,7 +38,11 @@ func forwardOneAddress(r *http.Request) {
 	if believed, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); !believed {
 		return
 	}
-	r.RemoteAddr = net.JoinHostPort(clientIP(r), "0")
+	viewer, err := netip.ParseAddr(clientIP(r))
+	if err != nil {
+		return // of a proxy that comes by a socket, and does not say
+	}
+	r.RemoteAddr = netip.AddrPortFrom(viewer, 0).String()
 	if r.Header["X-Forwarded-For"] != nil {
 		r.Header = r.Header.Clone()
 		r.Header.Del("X-Forwarded-For")

@@ -2,6 +2,7 @@ package plexlb
 
 import (
 	"context"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"testing"
@@ -93,5 +94,48 @@ func TestCredulous(t *testing.T) {
 				t.Errorf("credulous(%v) = %v, want %v", tc.ranges, got, tc.want)
 			}
 		})
+	}
+}
+
+func TestOneAddressIsForwarded(t *testing.T) {
+	for name, tc := range map[string]struct {
+		trusted      bool
+		client       string // as Caddy sees it
+		remote, told string // what the proxy behind us sees
+	}{
+		"a trusted proxy":                        {true, "203.0.113.7", "203.0.113.7:0", ""},
+		"one of a viewer with IPv6":              {true, "2001:db8::7", "[2001:db8::7]:0", ""},
+		"a stranger":                             {false, "192.168.1.5", "192.168.1.5:1234", "203.0.113.7, 192.168.1.4"},
+		"a trusted socket that does not say who": {true, "@", "192.168.1.5:1234", "203.0.113.7, 192.168.1.4"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := context.WithValue(t.Context(), caddyhttp.VarsCtxKey, map[string]any{
+				caddyhttp.TrustedProxyVarKey: tc.trusted, caddyhttp.ClientIPVarKey: tc.client,
+			})
+			r := httptest.NewRequest(http.MethodGet, "/", nil).WithContext(ctx)
+			r.RemoteAddr = "192.168.1.5:1234"
+			r.Header.Set("X-Forwarded-For", "203.0.113.7, 192.168.1.4")
+			before := r.Header
+			forwardOneAddress(r)
+			if told := r.Header.Get("X-Forwarded-For"); r.RemoteAddr != tc.remote || told != tc.told {
+				t.Errorf("it comes from %s, and says %q; want %s and %q", r.RemoteAddr, told, tc.remote, tc.told)
+			}
+			if before.Get("X-Forwarded-For") == "" {
+				t.Error("the client's own request has lost its header")
+			}
+		})
+	}
+}
+
+// A resumption is sent as the viewer's: what tells who that is must be kept.
+func TestARecordingKnowsTheViewer(t *testing.T) {
+	ctx := context.WithValue(t.Context(), caddyhttp.ServerCtxKey, &caddyhttp.Server{ClientIPHeaders: []string{"CF-Connecting-IP"}})
+	r := httptest.NewRequest(http.MethodGet, "/video/:/transcode/universal/start.m3u8", nil).WithContext(ctx)
+	for _, name := range []string{"CF-Connecting-IP", "X-Forwarded-For", "True-Client-IP"} {
+		r.Header.Set(name, "203.0.113.7")
+	}
+	h := record(r, "", "").header
+	if h.Get("CF-Connecting-IP") == "" || h.Get("X-Forwarded-For") == "" || h.Get("True-Client-IP") != "" {
+		t.Errorf("%v is recorded", h)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -51,8 +52,12 @@ func record(r *http.Request, site, token string) *recording {
 		host: strings.Clone(r.Host), remote: r.RemoteAddr, secure: r.TLS != nil, site: site, token: strings.Clone(token),
 		header: make(http.Header), headers: new(headers),
 	}
+	var viewer []string // headers in which proxies say who it is
+	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		viewer = server.ClientIPHeaders
+	}
 	for name, values := range r.Header {
-		if !recorded(name) {
+		if !recorded(name) && !slices.ContainsFunc(viewer, func(s string) bool { return strings.EqualFold(s, name) }) {
 			continue
 		}
 		list := make([]string, len(values))

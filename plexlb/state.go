@@ -23,7 +23,6 @@ type state struct {
 
 	flights flights
 	waiting waiting
-	drained chan struct{} // gets something when a server is to be emptied
 	seeker  *seeker
 	chains  chains
 
@@ -47,7 +46,7 @@ func loadState() (*state, error) {
 		return &state{
 			ledger: cluster.NewLedger(time.Now()), seeker: newSeeker(),
 			metrics: newMetrics(), events: make(chan event, maxEvents),
-			examining: make(chan struct{}, 1), drained: make(chan struct{}, 1),
+			examining: make(chan struct{}, 1),
 		}, nil
 	})
 	if err != nil {

@@ -40,7 +40,7 @@ func main() {
 
 func runBalance(args []string) error {
 	flags := flag.NewFlagSet("bench balance", flag.ExitOnError)
-	seeds := flags.Int("seeds", 4, "how often each scenario is played, with seeds 0, 1, 2…")
+	seeds := flags.Int("seeds", 12, "how often each scenario is played, with seeds 0, 1, 2…; those with many servers less often")
 	only := flags.String("only", "", "the one scenario to play")
 	file := flags.String("write", "", "the Markdown file to update")
 	_ = flags.Parse(args) // it exits by itself

@@ -88,8 +88,11 @@ func (l *Ledger) move(p *Playback, q *Query, h *Hold, c *Client, set *Settings, 
 	if p.job.state == Reserved && out(candidates, p.server) == Tried {
 		l.leave(&p.job, Reserved, now+failedHold, now) // failing fast must not look idle
 	}
-	if p.begun != 0 || p.job.state == Confirmed || q.Begins && out(candidates, p.server) == Tried { // it may have begun all the same
+	if p.begun != 0 || p.job.state == Confirmed {
 		l.abandon(p.server, p.ids.Transcode, now)
+	}
+	if q.Begins && out(candidates, p.server) == Tried {
+		l.abandon(p.server, q.Transcode, now) // it may have begun all the same
 	}
 	cause, since := LostServer, now
 	if q.Role == Start {

@@ -131,7 +131,7 @@ func (l *Ledger) Rebalance(now time.Time) (plan []Mover) {
 	}
 	for o := range l.orphans {
 		// It is about to be stopped.
-		if j, st := o.Server.jobs[o.Transcode], by[o.Server]; st != nil && j != nil && j.playback == nil && j.counts() {
+		if j, st := o.Server.jobs[o.Transcode], by[o.Server]; st != nil && j != nil && j.playback == nil && j.state == Confirmed {
 			st.load -= set.Costs.Of(j.work)
 			if j.work >= CPU {
 				st.room++

@@ -340,8 +340,30 @@ func TestOrphansAreStopped(t *testing.T) {
 			reads(d, "a", "b")
 			stops(d, on(d, "a", 1))
 			stops(d, on(d, "a", 2))
+			d.tick(time.Second)
+			d.poll("b", Report{ID: "tsid-2", Work: GPU}) // the former one, listed still
+			stops(d)
 			r.Forsaken(d.l, d.now)
 			stops(d, on(d, "b", 2))
+		},
+		"nor while a start is, of what is over there": func(d *desk) {
+			q := follow(web(1))
+			h := d.l.Find(&q, d.now)
+			d.l.LeaveBehind(&h, d.now) // on b
+			d.l.Stopped(&q, d.now)
+			d.l.Settle(&q, &h, Accepted, d.now)
+			again := start(web(1))
+			hold, name, _ := d.open(&again)
+			if name != "b" {
+				d.Fatalf("it begins on %s", name)
+			}
+			reads(d, "a", "b")
+			stops(d, on(d, "a", 1))
+			d.l.Settle(&again, &hold, Accepted, d.now)
+			reads(d, "a", "b")
+			stops(d, on(d, "a", 2))
+			reads(d, "b")
+			stops(d)
 		},
 		"while others wait who begin them anew": func(d *desk) {
 			reads(d, "a")
@@ -356,6 +378,10 @@ func TestOrphansAreStopped(t *testing.T) {
 			default:
 			}
 			d.carry(d.l.PlaybackOf("tsid-1"), "a")
+			stops(d, on(d, "a", 2))
+			if d.l.BeingStopped(d.server("a"), "tsid-1") == nil {
+				d.Error("nobody waits for the stop any more")
+			}
 			d.wait(time.Second).carry(d.l.PlaybackOf("tsid-1"), "b") // which leaves it there once more
 			d.l.Told(list[0], true)
 			select {
@@ -367,8 +393,8 @@ func TestOrphansAreStopped(t *testing.T) {
 				d.Error("others wait still")
 			}
 			reads(d, "a")
-			stops(d, on(d, "a", 2))
 			stops(d, on(d, "a", 1)) // the later one, of which nothing was said
+			stops(d)
 		},
 		"and lead nobody to where they are": func(d *desk) {
 			p := d.watch("a", kodi(7))
@@ -401,6 +427,22 @@ func TestOrphansAreStopped(t *testing.T) {
 			d.l.Settle(&q, &h, Accepted, d.now)
 			reads(d, "b", "c")
 			stops(d, on(d, "b", 9))
+			stops(d)
+			d.wants("b", 3, "with the one that failed")
+		},
+		"under the id of the start": func(d *desk) {
+			d.set(Down, "a", "c")
+			ids := web(9)
+			d.ok(decision(ids))
+			ids.Transcode = "another"
+			d.set(In, "c")
+			q := start(ids)
+			h := d.l.Find(&q, d.now)
+			d.set(Tried, "b")
+			d.l.Place(&q, &h, d.pool, d.now)
+			d.l.Settle(&q, &h, Accepted, d.now)
+			reads(d, "b", "c")
+			stops(d, Orphan{d.server("b"), "another"})
 			stops(d)
 		},
 		"not on servers that are no more": func(d *desk) {
@@ -486,7 +528,7 @@ func newBalance(d *desk, set Settings) *balance {
 		b.to[s] = b.from[s] && !v.Draining
 	}
 	for o := range d.l.orphans {
-		if j := o.Server.jobs[o.Transcode]; j != nil && j.playback == nil && j.counts() {
+		if j := o.Server.jobs[o.Transcode]; j != nil && j.playback == nil && j.state == Confirmed {
 			b.load[o.Server] -= b.costs.Of(j.work)
 			if j.work >= CPU {
 				b.room[o.Server]++

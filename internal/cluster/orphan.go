@@ -69,12 +69,15 @@ func (l *Ledger) Orphans(now time.Time) (list []Orphan) {
 	defer l.mu.Unlock()
 	next := make(map[*Server]Orphan)
 	for x, o := range l.orphans {
+		if o.told != nil {
+			continue
+		}
 		if l.buried(x, o, at) {
 			delete(l.orphans, x)
 			continue
 		}
 		last, good := max(o.at, o.asked), l.good(x.Server)
-		if good <= last || o.told != nil || o.asked >= o.at && at-o.asked < orphanRetry || l.returns(x) {
+		if good <= last || o.asked >= o.at && at-o.asked < orphanRetry || l.returns(x) {
 			continue
 		}
 		if y, ok := next[x.Server]; !ok || cmp.Or(cmp.Compare(last, max(l.orphans[y].at, l.orphans[y].asked)), cmp.Compare(x.Transcode, y.Transcode)) < 0 {
@@ -85,7 +88,7 @@ func (l *Ledger) Orphans(now time.Time) (list []Orphan) {
 		list = append(list, x)
 		o := l.orphans[x]
 		o.asked, o.told = at, make(chan struct{})
-		if j := x.Server.jobs[x.Transcode]; j != nil && j.playback == nil && j.counts() {
+		if j := x.Server.jobs[x.Transcode]; j != nil && j.playback == nil && j.state == Confirmed {
 			l.finish(j, at) // if it lives on, it is reported again
 		}
 	}
@@ -103,14 +106,14 @@ func (l *Ledger) buried(x Orphan, o *orphan, now time.Duration) bool {
 		l.good(x.Server) > max(o.at, o.asked)+orphanRetry && (j == nil || j.state == Ended)
 }
 
-// returns reports whether the orphan's id is about to be used again where it
-// is: what is begun under it there ends what there was.
+// returns reports whether the orphan's id is used again where it is, or about to
+// be: what is begun under it there ends what there was.
 func (l *Ledger) returns(x Orphan) bool {
-	if p := l.transcodes.get(x.Transcode); p != nil && p.server == x.Server && p.endedAt == 0 {
+	if p := l.transcodes.get(x.Transcode); p != nil && p.server == x.Server && (p.endedAt == 0 || p.holds.Load() > 0) {
 		return true
 	}
 	j := x.Server.jobs[x.Transcode]
-	return j != nil && j.coming && j.state == Reserved
+	return j != nil && j.coming && j.counts()
 }
 
 // Told notes whether a server has stopped an orphan that it was told to.

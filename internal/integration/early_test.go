@@ -21,10 +21,13 @@ func TestAHeaderDoesNotWaitForItsBody(t *testing.T) {
 		w.Header().Set("Content-Length", "9")
 		w.WriteHeader(http.StatusOK)
 		_ = http.NewResponseController(w).Flush()
-		select {
-		case <-encoded:
-			_, _ = io.WriteString(w, "a segment")
-		case <-r.Context().Done():
+		for _, piece := range []string{"a ", "segment"} {
+			select {
+			case <-encoded:
+				_, _ = io.WriteString(w, piece)
+				_ = http.NewResponseController(w).Flush()
+			case <-r.Context().Done():
+			}
 		}
 	}))
 	defer server.Close()
@@ -43,12 +46,20 @@ func TestAHeaderDoesNotWaitForItsBody(t *testing.T) {
 		if took := time.Since(began); took > 2*time.Second {
 			t.Errorf("the header of a %s took %v", what, took)
 		}
-		go func() {
-			time.Sleep(300 * time.Millisecond)
-			encoded <- struct{}{}
-		}()
+		late := time.AfterFunc(3*time.Second, func() {
+			t.Errorf("the first piece of a %s waits for the next", what)
+			res.Body.Close()
+		})
+		encoded <- struct{}{}
+		piece := make([]byte, 2)
+		if _, err := io.ReadFull(res.Body, piece); err != nil {
+			t.Errorf("the first piece of a %s: %v", what, err)
+		}
+		late.Stop()
+		encoded <- struct{}{}
 		body, err := io.ReadAll(res.Body)
 		res.Body.Close()
+		body = append(piece, body...)
 		if string(body) != "a segment" || err != nil {
 			t.Errorf("the body of a %s is %q, %v", what, body, err)
 		}

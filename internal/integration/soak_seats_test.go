@@ -313,7 +313,17 @@ func (s *soak) explained(before []plextest.Observation, o plextest.Observation) 
 	if o.Server == "" { // nobody says who it was: who answered last, or where it plays, or some of those that were to take it over
 		servers = append(servers, lastServer(before), lastServer(before, "decision", "start", "segment", "part"))
 	}
-	return s.faults.during(o.At, o.At.Add(o.Duration), servers...)
+	from := o.At
+	if strings.HasPrefix(o.Asked, "stream/") {
+		// That it has broken off is noticed when all is read that came before.
+		for _, b := range slices.Backward(before) {
+			if b.What == "start" {
+				from = b.At
+				break
+			}
+		}
+	}
+	return s.faults.during(from, o.At.Add(o.Duration), servers...)
 }
 
 // lastServer is who answered last, of what was asked for if that matters.
