@@ -33,7 +33,7 @@ func TestKilledServer(t *testing.T) {
 			b := load(t, config)
 			a := invite(t, b.URL, 18, tc.kinds...)
 			a.play(10 * time.Second)
-			if tc.reloads {
+			if a.reloads = tc.reloads; a.reloads {
 				reloading := reloadOften(t, b, config)
 				defer reloading()
 			}
