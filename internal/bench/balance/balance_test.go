@@ -22,7 +22,7 @@ func TestPlexlbIsWithinAHundredthOfAnOracle(t *testing.T) {
 			switch {
 			case sc.servers() > 100:
 				sc.Servers = []Class{{Count: 40, Weight: 4}, {Count: 60, Weight: 2}, {Count: 100, Weight: 1}}
-				sc.Viewers, sc.Duration, seeds = 8000, 5*time.Minute, 1
+				sc.Viewers, sc.Duration = 8000, 5*time.Minute
 			case sc.servers() == 20:
 				seeds = 2
 			default:
@@ -132,11 +132,17 @@ func TestACrowd(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		sc.Viewers, sc.Duration = 300, time.Minute
 	}
-	of := Run(&sc, 0, Contenders[plexlb], Contenders[truth])
-	if of[0].Astray > 0 || of[0].Starts < sc.Viewers/10 {
-		t.Errorf("%+v", of[0])
+	var results [][]Result
+	for seed := range uint64(8) { // who is fullest in so short a time is mostly chance
+		of := Run(&sc, seed, Contenders[:truth+1]...)
+		results = append(results, of)
+		if of[plexlb].Astray > 0 || of[plexlb].Starts < sc.Viewers/10 {
+			t.Errorf("seed %d: %+v", seed, of[plexlb])
+		}
 	}
-	if x := of[0].Against(&of[1]); x > 1.01 && sc.Viewers > 300 {
+	x, wide := ratio(results, plexlb, truth)
+	t.Logf("%.4f ± %.4f of the oracle", x, wide)
+	if x > 1.01 && sc.Viewers > 300 {
 		t.Errorf("the fullest server is %.4f as full as the oracle's", x)
 	}
 }
