@@ -19,10 +19,8 @@ const (
 	shunAfter = 3
 
 	// After this many transcodes in a row without hardware, the next is taken
-	// for one as well: a single one may be of a kind that no hardware can do. It
-	// takes more where others have some: among many such a row comes by chance.
-	unaidedProof     = 3
-	unaidedProofMore = 5
+	// for one as well: a single one may be of a kind that no hardware can do.
+	unaidedProof = 3
 
 	// A server that no configuration names goes when unseen for this long.
 	strangerLife = 10 * time.Minute
@@ -194,21 +192,16 @@ func (s *Server) learn(j *job, work Work) {
 	j.proven = true
 	others := s.inHardware(j)
 	switch {
-	case work == GPU && (!s.unaidedProven() || others >= s.aided):
+	case work == GPU && (s.unaided < unaidedProof || others >= s.aided):
 		s.unaided = 0 // there is more than was thought
 	case work == GPU: // one of those that had it is over
-	case !s.unaidedProven():
+	case s.unaided < unaidedProof:
 		s.unaided++
 		s.aided = others
 	default:
 		s.aided = min(s.aided, others)
 	}
 	s.changed()
-}
-
-// unaidedProven reports whether it is known that not all transcodes have hardware.
-func (s *Server) unaidedProven() bool {
-	return s.unaided >= unaidedProofMore || s.unaided >= unaidedProof && s.aided == 0
 }
 
 // inHardware counts the transcodes that have hardware, or are taken to, but for
@@ -224,7 +217,7 @@ func (s *Server) inHardware(j *job) int32 {
 // software reports whether a transcode will have no hardware: there is none, or
 // the others have all of it. j is what is booked for it, nil if nothing is yet.
 func (s *Server) software(j *job) bool {
-	return s.unaidedProven() && s.inHardware(j) >= s.aided
+	return s.unaided >= unaidedProof && s.inHardware(j) >= s.aided
 }
 
 // guess is what a transcode will be on the server, as long as the server does
