@@ -284,6 +284,7 @@ func (a *App) keep(ctx context.Context) {
 	for {
 		now := time.Now()
 		a.state.ledger.Now(now)
+		a.state.waiting.tick()
 		if now.Sub(tended) >= time.Second {
 			tended = now
 			a.state.ledger.Tick(now)

@@ -68,12 +68,12 @@ type Lease struct {
 	who   uint64          // of a client that names no transcode
 	ctx   context.Context // of the request
 	pause pause           // of the client
-	early *early          // of an answer; nil until one needs it
+	early *early          // of an answer; the same for ever
 }
 
 // leases are reused: a segment's costs as little as it can.
 var leases = sync.Pool{New: func() any {
-	return &Lease{wait: wait{shard: leaseCount.Add(1) % waitingShards}}
+	return &Lease{wait: wait{shard: leaseCount.Add(1) % waitingShards}, early: new(early)}
 }}
 
 func takeLease(app *App, w http.ResponseWriter) *Lease {

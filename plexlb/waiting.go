@@ -87,12 +87,14 @@ func (w *waiting) takeBack(address string) {
 	stuck := false
 	w.each(address, func(l *Lease) bool {
 		l.wait.seen = l.wait.written.Load()
-		stuck = stuck || l.wait.answered
+		stuck = stuck || l.wait.answered && l.request.Kind == plex.Segment
 		return !l.wait.answered
 	})
 	if stuck {
 		time.AfterFunc(stuckAfter, func() {
-			w.each(address, func(l *Lease) bool { return l.wait.answered && l.wait.seen == l.wait.written.Load() })
+			w.each(address, func(l *Lease) bool {
+				return l.wait.answered && l.request.Kind == plex.Segment && l.wait.seen == l.wait.written.Load()
+			})
 		})
 	}
 }
@@ -108,6 +110,18 @@ func (w *waiting) each(address string, is func(*Lease) bool) {
 				l.wait.takenBack = true
 				l.wait.cancel()
 			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// tick has headers flushed that nothing follows.
+func (w *waiting) tick() {
+	for i := range w.shards {
+		s := &w.shards[i]
+		s.mu.Lock()
+		for l := s.head; l != nil; l = l.wait.next {
+			l.early.tick()
 		}
 		s.mu.Unlock()
 	}
@@ -147,11 +161,11 @@ func (l *Lease) stopWaiting() {
 
 // answered notes that the server has begun to answer. Only a segment can be
 // taken back after that: it is short, and one that is stuck is broken off for
-// the player to ask again.
+// the player to ask again. The header of a file may have to be flushed.
 func (l *Lease) answered() {
 	switch {
 	case l.wait.cancel == nil:
-	case l.request.Kind == plex.Segment:
+	case l.request.Kind == plex.Segment, l.request.Kind == plex.Part:
 		s := &l.app.state.waiting.shards[l.wait.shard]
 		s.mu.Lock()
 		l.wait.answered = true
