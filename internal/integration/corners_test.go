@@ -543,13 +543,17 @@ func TestConstantIdIsNotTheFormerFilm(t *testing.T) {
 
 	// moves has the device's film go on elsewhere, and returns the server that
 	// still runs it and cannot be told yet to stop it.
-	moves := func(t *testing.T, b *balancer, servers []*plextest.Server, former *plextest.Viewer) *plextest.Server {
+	moves := func(t *testing.T) (servers []*plextest.Server, b *balancer, former *plextest.Viewer, first *plextest.Server) {
 		t.Helper()
+		servers = stand(t, 3, nil)
+		b = load(t, site(servers, replicated))
+		former = plextest.NewViewer(plextest.PlexForKodi, b.URL, token, "1", 1)
+		t.Cleanup(former.Close)
 		primary := serverName(servers[0], servers) // which is told of all that is stopped
 		if err := errors.Join(b.app().Drain(primary, false, 0), former.Start(t.Context()), former.Segment(t.Context(), 0), b.app().Undrain(primary)); err != nil {
 			t.Fatal(err)
 		}
-		first := called(servers, former.Account().Servers()[0])
+		first = called(servers, former.Account().Servers()[0])
 		name := serverName(first, servers)
 		eventually(t, "it is listed", 5*time.Second, func() bool { return b.server(name).Reserved == 0 })
 		first.SetPoll(plextest.Poll503)
@@ -564,15 +568,11 @@ func TestConstantIdIsNotTheFormerFilm(t *testing.T) {
 		if len(first.Jobs()) != 1 {
 			t.Fatalf("%s does not run the former film any more: the test tests nothing", name)
 		}
-		return first
+		return servers, b, former, first
 	}
 
 	t.Run("a drained server, which still runs the former film", func(t *testing.T) {
-		servers := stand(t, 3, nil)
-		b := load(t, site(servers, replicated))
-		former := plextest.NewViewer(plextest.PlexForKodi, b.URL, token, "1", 1)
-		t.Cleanup(former.Close)
-		first := moves(t, b, servers, former)
+		servers, _, former, first := moves(t)
 		v := former.Next("2")
 		if err := errors.Join(v.Start(t.Context()), v.Segment(t.Context(), 0)); err != nil {
 			t.Fatal(err)
@@ -583,11 +583,7 @@ func TestConstantIdIsNotTheFormerFilm(t *testing.T) {
 	})
 
 	t.Run("the server that is just being told to stop the former film", func(t *testing.T) {
-		servers := stand(t, 3, nil)
-		b := load(t, site(servers, replicated))
-		former := plextest.NewViewer(plextest.PlexForKodi, b.URL, token, "1", 1)
-		t.Cleanup(former.Close)
-		first := moves(t, b, servers, former)
+		servers, b, former, first := moves(t)
 		for _, s := range servers {
 			var err error
 			if name := serverName(s, servers); s == first {
