@@ -34,7 +34,8 @@ type state struct {
 	examining chan struct{} // holds one while a doctor is at work
 }
 
-// clockStep is how far the ledger's time may be behind for a segment.
+// clockStep is how far the ledger's time may be behind for a segment, and how
+// often it is looked for headers that wait for their body.
 const clockStep = 250 * time.Millisecond
 
 var states = caddy.NewUsagePool()
