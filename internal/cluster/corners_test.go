@@ -33,6 +33,18 @@ func TestCorners(t *testing.T) {
 				d.Errorf("with %s on %s, the highest load would be lower than %v", p.ids.Session, to.Name(), b.highest())
 			}
 		},
+		// An entry that had ended stayed so for ten seconds.
+		"what came past us and seeks counts again at once": func(d *desk) {
+			d.poll("a", report)
+			d.l.Gone(d.server("a"), "tsid-1", d.now)
+			d.wait(time.Second).poll("a", Report{ID: "\x00session 1", Client: "cid-1", Session: "xsi-1"})
+			d.wants("a", 0, "between two encoders")
+			d.wait(time.Second).l.Seen(d.server("a"), Report{ID: "tsid-1", Work: GPU, Young: true}, d.now)
+			d.wants("a", 1, "sought")
+			if !d.l.Reported("tsid-1") {
+				d.Error("its requests would not be led to it")
+			}
+		},
 		// Keep goes by the stamps of the queue, which are those of the time
 		// when the playbacks began until they come to its front.
 		"who watches all the time keeps its requests before who is idle": func(d *desk) {

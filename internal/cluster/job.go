@@ -103,6 +103,12 @@ func (j *job) wanted() bool {
 	return time.Duration(p.seen.Load()) > j.lackedAt
 }
 
+// vanished reports whether the job has ended by what readings lack alone. They
+// may have been taken between the two encoders of a seek.
+func (j *job) vanished() bool {
+	return j.state == Ended && j.missed >= missedLimit && (j.playback == nil || j.playback.endedAt == 0)
+}
+
 // told returns what reports said of the job.
 func (j *job) told() about {
 	if j.about == nil {

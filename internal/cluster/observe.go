@@ -54,11 +54,15 @@ func (l *Ledger) Observe(s *Server, reports []Report, began, now time.Time) {
 	}
 }
 
-// Seen takes in a server's word on a single session, from an event.
+// Seen takes in a server's word on a single session, from an event. Other than
+// a reading, it does not repeat what is over.
 func (l *Ledger) Seen(s *Server, r Report, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := l.since(now)
+	if j := s.jobs[r.ID]; j != nil && j.vanished() {
+		j.set(Confirmed, j.work, at)
+	}
 	l.report(s, &r, at, at)
 }
 

@@ -91,6 +91,25 @@ func TestLivesOfAReservation(t *testing.T) {
 			d.l.Seen(d.server("a"), report, d.now)
 			d.wait(time.Second).poll("a", report)
 		}, Confirmed, 1},
+		"so it does if the reading is between the two": {func(d *desk) {
+			d.wait(time.Second).poll("a", report)
+			d.l.Gone(d.server("a"), "tsid-1", d.now)
+			d.wait(time.Second).poll("a")
+			d.wants("a", 0, "sought")
+			d.wait(time.Second).l.Seen(d.server("a"), report, d.now)
+		}, Confirmed, 1},
+		"its player's word is the last, whatever an event says": {func(d *desk) {
+			d.wait(time.Second).poll("a", report)
+			d.l.Gone(d.server("a"), "tsid-1", d.now)
+			d.wait(time.Second).l.FindSegment("tsid-1")
+			for range 3 {
+				d.wait(time.Second).poll("a")
+				d.wait(time.Second).l.FindSegment("tsid-1")
+			}
+			q := follow(IDs{Transcode: "tsid-1"})
+			d.l.Stopped(&q, d.now)
+			d.l.Seen(d.server("a"), report, d.now)
+		}, Ended, 0},
 		"between two encoders it goes on counting": {func(d *desk) {
 			bare := Report{ID: "\x00session 1", Client: "cid-1", Session: "xsi-1"}
 			d.wait(time.Second).poll("a", report)
