@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -269,22 +270,31 @@ func (s screen) explain(v *sessionStatus) error {
 }
 
 // candidates prints the table that a choice was made from, if there is one.
-func (s screen) candidates(head string, w *whyStatus) error {
+func (s screen) candidates(title string, w *whyStatus) error {
 	if len(w.Table) == 0 {
 		return nil
 	}
 	_, _ = fmt.Fprintln(s)
-	if head != "" {
-		_, _ = fmt.Fprintln(s, head)
+	if title != "" {
+		_, _ = fmt.Fprintln(s, title)
 	}
-	t := s.table(5)
-	t.row(plain, "SERVER", "LOAD", "COST", "WEIGHT", "SCORE", "")
+	head := []string{"SERVER", "LOAD", "COST", "WEIGHT", "SCORE", ""}
+	expected := slices.ContainsFunc(w.Table, func(r rowStatus) bool { return r.Expected > 0 })
+	if expected {
+		head = slices.Insert(head, 2, "EXPECTED")
+	}
+	t := s.table(len(head) - 1)
+	t.row(plain, head...)
 	for _, r := range w.Table {
 		verdict, colour := r.Excluded, yellow
 		if r.Server == w.Server {
 			verdict, colour = strings.TrimSuffix("chosen, "+verdict, ", "), green
 		}
-		t.row(colour, r.Server, decimal(r.Load), decimal(r.Cost), decimal(r.Weight), decimal(r.Score), verdict)
+		cells := []string{r.Server, decimal(r.Load), decimal(r.Cost), decimal(r.Weight), decimal(r.Score), verdict}
+		if expected {
+			cells = slices.Insert(cells, 2, decimal(r.Expected))
+		}
+		t.row(colour, cells...)
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -99,6 +99,7 @@ type whyStatus struct {
 type rowStatus struct {
 	Server   string  `json:"server"`
 	Load     float64 `json:"load"`
+	Expected float64 `json:"expected"` // that others begin there meanwhile, past this balancer
 	Cost     float64 `json:"cost"`
 	Weight   float64 `json:"weight"`
 	Score    float64 `json:"score"`
@@ -196,7 +197,7 @@ func whyOf(p *cluster.Placement) whyStatus {
 	}
 	for _, r := range p.Table {
 		w.Table = append(w.Table, rowStatus{
-			Server: r.Server.Name(), Load: rounded(float64(r.Load)), Cost: rounded(float64(r.Cost)),
+			Server: r.Server.Name(), Load: rounded(float64(r.Load)), Expected: rounded(float64(r.Expected)), Cost: rounded(float64(r.Cost)),
 			Weight: rounded(float64(r.Weight)), Score: rounded(float64(r.Score)), Excluded: r.Out.String(),
 		})
 	}

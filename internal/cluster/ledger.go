@@ -69,6 +69,7 @@ type Ledger struct {
 	strangers strangers
 	watch     map[*job]struct{} // those that time alone can end
 	options   []Option          // scratch of Place
+	others    others
 	orphans   map[Orphan]*orphan
 	keeps     int // bytes of requests kept
 	totals    Totals

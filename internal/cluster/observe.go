@@ -135,6 +135,14 @@ func (l *Ledger) report(s *Server, r *Report, asked, now time.Duration) {
 	if !mine {
 		l.strangers.remove(j) // it may be known better by now
 	}
+	if r.Work != None {
+		switch {
+		case mine && j.state == Reserved:
+			l.others.begun(true)
+		case !mine && j.state == 0 && s.reading > 1:
+			l.others.begun(false) // and was not there before we came
+		}
+	}
 	j.tell(r)
 	j.missed, j.reading, j.hold, j.echo, j.lackedAt = 0, s.reading, 0, echo, 0
 	work := r.Work

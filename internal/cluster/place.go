@@ -362,7 +362,7 @@ func (q *Query) costOn(s *Server, set *Settings) float64 {
 // choose picks the roomiest server. The options stay in l.options for the
 // table of the placement.
 func (l *Ledger) choose(q *Query, set *Settings, candidates []Candidate, now time.Duration) (int, Reason) {
-	cost, key := q.cost(set), q.key()
+	cost, key, share := q.cost(set), q.key(), l.others.share()
 	options := slices.Grow(l.options[:0], len(candidates))[:len(candidates)]
 	l.options = options
 	top := nobody()
@@ -375,10 +375,14 @@ func (l *Ledger) choose(q *Query, set *Settings, candidates []Candidate, now tim
 			unsettled = unsettled || out >= Maintenance || s.full()
 			more = q.costOn(s, set)
 		}
-		score := Score(s.load, more, weight)
+		load, lot := s.load, rank(key, s.hash)
+		if share > 0 {
+			load += expect(share, cost, lot)
+		}
+		score := Score(load, more, weight)
 		options[i] = Option{score, s.hash, out}
 		if out == In {
-			top.offer(i, score, rank(key, s.hash))
+			top.offer(i, score, lot)
 		}
 	}
 	reason := LeastLoad

@@ -21,9 +21,17 @@ type Placement struct {
 
 // Row is one candidate of a choice. Loads and costs are in hardware transcodes.
 type Row struct {
-	Server                    *Server
-	Load, Cost, Weight, Score float32
-	Out                       Exclusion
+	Server             *Server
+	Load, Cost, Weight float32
+
+	// Expected is what others are taken to begin there meanwhile, past this
+	// balancer; 0 if all comes through it.
+	Expected float32
+
+	// Score is what counts: the sum of Load, Expected and Cost for each of Weight.
+	Score float32
+
+	Out Exclusion
 }
 
 // tableRows bounds what a placement remembers of its candidates.
@@ -39,17 +47,17 @@ type why struct {
 }
 
 type row struct {
-	server             *Server
-	load, cost, weight float32
-	out                Exclusion
+	server                       *Server
+	load, cost, weight, expected float32
+	out                          Exclusion
 }
 
 func (w *why) view(l *Ledger) Placement {
 	v := Placement{Reason: w.reason, At: l.time(w.at), Chosen: w.chosen, More: int(w.more)}
 	for _, r := range w.rows {
 		v.Table = append(v.Table, Row{
-			Server: r.server, Load: r.load, Cost: r.cost, Weight: r.weight,
-			Score: (r.load + r.cost) / r.weight, Out: r.out,
+			Server: r.server, Load: r.load, Cost: r.cost, Weight: r.weight, Expected: r.expected,
+			Score: (r.load + r.expected + r.cost) / r.weight, Out: r.out,
 		})
 	}
 	return v
@@ -103,9 +111,13 @@ func (l *Ledger) explain(q *Query, chosen int, reason Reason, set *Settings, can
 		reason: reason, at: now, chosen: candidates[chosen].Server,
 		rows: make([]row, n), more: int32(len(candidates) - n),
 	}
+	cost, key, share := q.cost(set), q.key(), l.others.share()
 	for k, i := range top[:n] {
 		s := candidates[i].Server
-		w.rows[k] = row{s, float32(s.load), float32(q.costOn(s, set)), float32(s.weight(set.SlowStart, now)), l.options[i].Out}
+		w.rows[k] = row{
+			server: s, load: float32(s.load), cost: float32(q.costOn(s, set)), weight: float32(s.weight(set.SlowStart, now)),
+			expected: float32(expect(share, cost, rank(key, s.hash))), out: l.options[i].Out,
+		}
 	}
 	return w
 }

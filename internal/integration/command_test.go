@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -15,10 +16,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/plexlb/caddy-plexlb/internal/cluster"
 	"github.com/plexlb/caddy-plexlb/internal/plextest"
 )
 
@@ -157,6 +160,44 @@ func TestCommands(t *testing.T) {
 	m.admin = freeAddr(t)
 	m.golden("no_caddy", 1, "plexlb", "status")
 	m.golden("complete_no_caddy", 0, "__complete", "plexlb", "drain", "")
+}
+
+// What others begin past the balancer is expected to go on, and a choice says so.
+func TestChoicesTellWhatOthersAreExpectedToBegin(t *testing.T) {
+	m := manage(t, 2, replicated, 4, 1)
+	eventually(t, "the servers are read twice", 5*time.Second, func() bool {
+		first := m.server("plex1").Picture.Good
+		time.Sleep(200 * time.Millisecond)
+		return !first.IsZero() && m.server("plex1").Picture.Good.After(first)
+	})
+	m.servers[0].AddBypass(8)
+	eventually(t, "the bypassing sessions are seen", 5*time.Second, func() bool {
+		return m.server("plex1").Jobs[cluster.GPU] == 8
+	})
+	v := m.watch(plextest.Plezy, plextest.HEVC, 1)
+	out, errs, code := m.run("plexlb", "explain", v.XSI)
+	if code != 0 || !regexp.MustCompile(`(?m)^SERVER +LOAD +EXPECTED +COST +WEIGHT +SCORE`).MatchString(out) {
+		t.Fatalf("explain exits with %d: %s%s", code, out, errs)
+	}
+	why, _ := m.ok(http.MethodGet, "/plexlb/sessions/"+v.XSI, "")["why"].(map[string]any)
+	rows, _ := why["table"].([]any)
+	if len(rows) != 2 {
+		t.Fatalf("why: %v", why)
+	}
+	for _, r := range rows {
+		r, _ := r.(map[string]any)
+		load, _ := r["load"].(float64)
+		expected, _ := r["expected"].(float64)
+		cost, _ := r["cost"].(float64)
+		weight, _ := r["weight"].(float64)
+		score, _ := r["score"].(float64)
+		if expected < 0.3 || expected > 2 || math.Abs(score-(load+expected+cost)/weight) > 0.002 {
+			t.Errorf("%v", r)
+		}
+		if want := strconv.FormatFloat(expected, 'f', -1, 64); !strings.Contains(out, "  "+want+" ") {
+			t.Errorf("%s is not in:\n%s", want, out)
+		}
+	}
 }
 
 // A client may call its playback what it likes: it is not the way to another

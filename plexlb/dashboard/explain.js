@@ -189,11 +189,13 @@ function table(name, heads, rows) {
 function choice(why, head, name, now) {
   if (!why.table?.length) return [];
   const best = why.table.find((r) => r.server === why.server)?.score;
+  const expects = why.table.some((r) => r.expected > 0);
+  const withExpected = (cells, cell) => (expects ? [...cells.slice(0, 2), cell, ...cells.slice(2)] : cells);
   return [
     el("h3", {}, head, clock(when(why.at), now)),
     table(
       name,
-      ["Server", "Load", "Its cost", "Weight", "Score", "Verdict"],
+      withExpected(["Server", "Load", "Its cost", "Weight", "Score", "Verdict"], "Expected"),
       why.table.map((r) => {
         const chosen = r.server === why.server;
         const out = r.excluded ? said(exclusions, r.excluded) : "";
@@ -202,14 +204,21 @@ function choice(why, head, name, now) {
           : out || (r.score > best ? "had a higher score" : "");
         return {
           mark: chosen,
-          cells: [bold(r.server), exact(r.load), exact(r.cost), exact(r.weight), exact(r.score), verdict],
+          cells: withExpected(
+            [bold(r.server), exact(r.load), exact(r.cost), exact(r.weight), exact(r.score), verdict],
+            exact(r.expected),
+          ),
         };
       }),
     ),
     el(
       "p",
       { class: "small" },
-      "The score is (load + cost) / weight; where nothing else decides, the lowest is chosen.",
+      expects
+        ? "The score is (load + expected + cost) / weight; where nothing else decides, the lowest is chosen. " +
+            "Expected is what others may begin there meanwhile, past this balancer; partly by lot, " +
+            "so that two balancers do not choose alike."
+        : "The score is (load + cost) / weight; where nothing else decides, the lowest is chosen.",
       why.more ? ` ${count(why.more, "server more was", "servers more were")} looked at.` : "",
     ),
   ];

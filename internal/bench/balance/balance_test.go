@@ -9,9 +9,7 @@ import (
 	"github.com/plexlb/caddy-plexlb/internal/cluster"
 )
 
-// Nothing in front of the servers can see all that the oracle sees, so where
-// that is more than a hundredth away an informed oracle is the measure. That is
-// no bound, so the oracle must not be far away either; BENCHMARKS.md has both.
+// Few seeds and shorter scenarios are enough to tell; BENCHMARKS.md has all.
 func TestPlexlbIsWithinAHundredthOfAnOracle(t *testing.T) {
 	for _, sc := range Scenarios() {
 		t.Run(sc.Name, func(t *testing.T) {
@@ -23,6 +21,7 @@ func TestPlexlbIsWithinAHundredthOfAnOracle(t *testing.T) {
 			case sc.servers() > 100:
 				sc.Servers = []Class{{Count: 40, Weight: 4}, {Count: 60, Weight: 2}, {Count: 100, Weight: 1}}
 				sc.Viewers, sc.Duration = 8000, 5*time.Minute
+				seeds = 12
 			case sc.servers() == 20:
 				seeds = 2
 			default:
@@ -31,27 +30,22 @@ func TestPlexlbIsWithinAHundredthOfAnOracle(t *testing.T) {
 			var results [][]Result
 			starts, refused := 0, 0
 			for seed := range seeds {
-				of := Run(&sc, seed, Contenders[:known+1]...)
+				of := Run(&sc, seed, Contenders[:truth+1]...)
 				results = append(results, of)
 				if of[plexlb].Astray > 0 {
 					t.Errorf("seed %d: %d requests went astray", seed, of[plexlb].Astray)
 				}
-				starts += of[known].Starts
-				refused += of[plexlb].Refused - of[known].Refused
+				starts += of[truth].Starts
+				refused += of[plexlb].Refused - of[truth].Refused
 			}
 			// Who is refused fills nothing, so that must not be how it wins.
 			if refused > starts/200 {
 				t.Errorf("%d more were refused than need be", refused)
 			}
-			x, wide := ratio(results, plexlb, known)
-			y, _ := ratio(results, plexlb, truth)
-			t.Logf("%.4f ± %.4f of the informed oracle, %.4f of the oracle", x, wide, y)
-			ceiling := 1.015
-			if sc.Name == "rough" {
-				ceiling = 1.02
-			}
-			if min(x, y) > 1.01 || y > ceiling {
-				t.Errorf("the fullest server is %.4f as full as with the informed oracle, and %.4f as with the oracle, of which at most %v is expected", x, y, ceiling)
+			x, wide := ratio(results, plexlb, truth)
+			t.Logf("%.4f ± %.4f of the oracle", x, wide)
+			if x > 1.01 {
+				t.Errorf("the fullest server is %.4f ± %.4f as full as the oracle's", x, wide)
 			}
 		})
 	}
