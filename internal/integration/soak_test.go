@@ -128,7 +128,7 @@ func (s *soak) config(n int) string {
 	config := s.fleet.site(fmt.Sprintf("\t%s\n\tidle 30s\n\tslow_start 5s\n\tcost {\n\t\tcpu %d\n\t}\n", replicated, 2+n%3))
 	// What plexlb did with a playback is told in full, for the case that
 	// something happens to it.
-	logs := "log {\nexclude plexlb http.handlers.plexlb\n" + logFilter(s.t) + "\n}\nlog plexlb {\nlevel DEBUG\ninclude plexlb http.handlers.plexlb\n" + logFilter(s.t) + "\n}\n"
+	logs := "log {\nexclude plexlb http.handlers.plexlb\n" + logFormat(s.t) + "\n}\nlog plexlb {\nlevel DEBUG\ninclude plexlb http.handlers.plexlb\n" + logFormat(s.t) + "\n}\n"
 	config = strings.Replace(config, "GLOBAL", "admin "+s.admin+"\npersist_config off\nauto_https off\n"+logs, 1)
 	config = strings.Replace(config, "poll_interval 300ms", "poll_interval 1s", 1)
 	config = strings.Replace(config, "HERE {\n", fmt.Sprintf("HERE {\nheader >X-Reload %d\n", n), 1)

@@ -31,11 +31,13 @@ type setting func(dir, listen, admin string, servers []string) (args []string, e
 func all(caddy string) []peer {
 	version := []string{"version"}
 	return []peer{
-		{"plexlb", caddy, "", version, ours, false},
+		{"plexlb", caddy, "", version, ours("replicated plex1"), false},
 		{"Caddy `least_conn`", caddy, "", version, stock("least_conn"), false},
 		{"Caddy `uri_hash`", caddy, "", version, stock("uri_hash"), false},
 		{"Caddy `query session`", caddy, "", version, stock("query session"), false},
+		{"plexlb, `mode separate`", caddy, "", version, ours("separate"), true},
 		{"Caddy `least_conn`, `flush_interval -1`", caddy, "", version, stock("least_conn", "flush_interval -1"), true},
+		{"Caddy `least_conn`, log without tokens", caddy, "", version, filtered("least_conn"), true},
 		{"HAProxy leastconn, stick-table", "haproxy", "haproxy", []string{"-v"}, haproxy, false},
 		{"nginx hash", "nginx", "nginx-light", []string{"-v"}, nginx, false},
 	}
@@ -87,6 +89,7 @@ const caddyfile = `{
 	auto_https off
 	log {
 		level ERROR
+		FORMAT
 	}
 	GLOBAL
 }
@@ -118,26 +121,46 @@ const caddyProxy = `reverse_proxy SERVERS {
 		}MORE
 	}`
 
-// ours is the directive with nothing but its servers and token.
-func ours(dir, listen, admin string, servers []string) ([]string, error) {
-	global := "plexlb {\n\t\ttoken " + token + "\n"
-	for i, s := range servers {
-		global += fmt.Sprintf("\t\tserver plex%d %s\n", i+1, s)
+// ours is the directive with nothing but its servers, token and mode, and the
+// log format that belongs to it.
+func ours(mode string) setting {
+	return func(dir, listen, admin string, servers []string) ([]string, error) {
+		global := "plexlb {\n\t\ttoken " + token + "\n"
+		for i, s := range servers {
+			global += fmt.Sprintf("\t\tserver plex%d %s\n", i+1, s)
+		}
+		global += "\t\tmode " + mode + "\n\t}"
+		return caddy(dir, listen, admin, "format plexlb", global, "plexlb")
 	}
-	global += "\t\tmode replicated plex1\n\t}"
-	return caddy(dir, listen, admin, global, "plexlb")
 }
 
 // stock is Caddy's own proxy with one of its policies, and more subdirectives.
-func stock(policy string, more ...string) setting {
+func stock(policy string, more ...string) setting { return logging("", policy, more...) }
+
+// filtered is the same with a log that holds as few tokens as plexlb's.
+func filtered(policy string) setting {
+	return logging(`format filter {
+			request>uri regexp "(?i)(token(?:[=:]|%(?:25)*3[AD]))[^&]*" "${1}REDACTED"
+			uri regexp "(?i)(token(?:[=:]|%(?:25)*3[AD]))[^&]*" "${1}REDACTED"
+			error regexp "(?i)(token=|got: ')[^&'\" ]+" "${1}REDACTED"
+			request>headers>X-Plex-Token delete
+			request>headers>X-Forwarded-Uri delete
+			request>headers>Referer delete
+			request>headers>Cookie delete
+			resp_headers>Location delete
+			headers>Location delete
+		}`, policy)
+}
+
+func logging(format, policy string, more ...string) setting {
 	return func(dir, listen, admin string, servers []string) ([]string, error) {
-		return caddy(dir, listen, admin, "", strings.NewReplacer("SERVERS", strings.Join(servers, " "), "POLICY", policy, "MORE", strings.Join(append([]string{""}, more...), "\n\t\t")).Replace(caddyProxy))
+		return caddy(dir, listen, admin, format, "", strings.NewReplacer("SERVERS", strings.Join(servers, " "), "POLICY", policy, "MORE", strings.Join(append([]string{""}, more...), "\n\t\t")).Replace(caddyProxy))
 	}
 }
 
-func caddy(dir, listen, admin, global, site string) ([]string, error) {
+func caddy(dir, listen, admin, format, global, site string) ([]string, error) {
 	file := filepath.Join(dir, "Caddyfile")
-	text := strings.NewReplacer("ADMIN", admin, "GLOBAL", global, "LISTEN", listen, "SITE", site).Replace(caddyfile)
+	text := strings.NewReplacer("ADMIN", admin, "FORMAT", format, "GLOBAL", global, "LISTEN", listen, "SITE", site).Replace(caddyfile)
 	return []string{"run", "--adapter", "caddyfile", "--config", file}, os.WriteFile(file, []byte(text), 0o600)
 }
 

@@ -63,7 +63,7 @@ func find(v any) map[string]any {
 
 // The table says so: what differs in cost is plexlb, not its options.
 func TestStockCaddyHasTheOptionsOfTheDirective(t *testing.T) {
-	mine := proxyOf(t, ours)
+	mine := proxyOf(t, ours("replicated plex1"))
 	for _, policy := range []string{"least_conn", "uri_hash", "query session"} {
 		theirs := proxyOf(t, stock(policy))
 		for _, p := range []map[string]any{mine, theirs} {

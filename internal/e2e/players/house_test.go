@@ -179,12 +179,7 @@ func newHouse(t *testing.T, encoders ...encoder) *house {
 	persist_config off
 	grace_period 1s
 	log {
-		format filter {
-			request>uri regexp "(?i)(token(?:[=:]|%%(?:25)*3[AD]))[^&]*" "${1}REDACTED"
-			uri regexp "(?i)(token(?:[=:]|%%(?:25)*3[AD]))[^&]*" "${1}REDACTED"
-			request>headers>Referer delete
-			wrap json
-		}
+		format plexlb
 	}
 	plexlb {
 		token %s
