@@ -26,45 +26,61 @@ type cost struct {
 // costs are those of all spans, by kind of request, peer and round.
 type costs [][][]cost
 
-// measureCosts runs all proxies in front of the same three servers, and loads
-// them by turns.
+// lives is how often the proxies are run anew: where a process has its memory
+// makes up to a few hundredths of what it costs, for as long as it lives.
+const lives = 4
+
+// measureCosts measures costs over several lives of the proxies.
 func measureCosts(ctx context.Context, o options, dir string, peers []peer) (costs, error) {
+	all := make(costs, len(kinds))
+	for k := range kinds {
+		all[k] = make([][]cost, len(peers))
+	}
+	rest := o.rounds
+	for life := lives; life > 0; life-- {
+		o.rounds = (rest + life - 1) / life
+		rest -= o.rounds
+		if err := all.measure(ctx, o, dir, peers); err != nil {
+			return nil, err
+		}
+		o.profiles = "" // one life tells
+	}
+	return all, nil
+}
+
+// measure runs all proxies in front of the same three servers, and loads them by
+// turns.
+func (all costs) measure(ctx context.Context, o options, dir string, peers []peer) error {
 	h, err := serveThree("-fast")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer h.kill()
 	proxies := make([]*proxy, len(peers))
 	loads := make([]*load, len(peers))
 	for i, p := range peers {
 		if proxies[i], err = start(ctx, p, dir, h.addresses()[:o.servers]); err != nil {
-			return nil, err
+			return err
 		}
 		defer proxies[i].stop()
-		if i == 0 { // the others know no playbacks
-			if err := begin(ctx, proxies[i].url); err != nil {
-				return nil, fmt.Errorf("beginning playbacks through %s: %w", p.name, err)
-			}
+		if err := begin(ctx, proxies[i].url); err != nil {
+			return fmt.Errorf("beginning playbacks through %s: %w", p.name, err)
 		}
 		if loads[i], err = newLoad(strings.TrimPrefix(proxies[i].url, "http://")); err != nil {
-			return nil, err
+			return err
 		}
 		defer loads[i].close()
-	}
-	all := make(costs, len(kinds))
-	for k := range kinds {
-		all[k] = make([][]cost, len(peers))
 	}
 	for round := -1; round < o.rounds; round++ { // the first warms up
 		for k := range kinds {
 			for n := range peers {
 				if ctx.Err() != nil {
-					return nil, ctx.Err()
+					return ctx.Err()
 				}
 				i := turn(round, n, len(peers))
 				c, err := span(proxies[i], loads[i], kinds[k], o.span)
 				if err != nil {
-					return nil, fmt.Errorf("%s: %w", peers[i].name, err)
+					return fmt.Errorf("%s: %w", peers[i].name, err)
 				}
 				if round >= 0 {
 					all[k][i] = append(all[k][i], c)
@@ -73,7 +89,7 @@ func measureCosts(ctx context.Context, o options, dir string, peers []peer) (cos
 		}
 	}
 	if o.profiles == "" {
-		return all, nil
+		return nil
 	}
 	for i, x := range proxies {
 		if x.packet != "" {
@@ -81,11 +97,11 @@ func measureCosts(ctx context.Context, o options, dir string, peers []peer) (cos
 		}
 		for k := range kinds {
 			if err := profile(x, loads[i], kinds[k], filepath.Join(o.profiles, fmt.Sprintf("%d-%d", i, k))); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return all, nil
+	return nil
 }
 
 // turn returns whose turn it is as number n of a round: in every other round
