@@ -2,11 +2,11 @@ package plexlb
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/logging"
@@ -19,22 +19,28 @@ func init() {
 	caddy.RegisterModule(LogEncoder{})
 }
 
-// LogEncoder is a log format without tokens. It takes out of the addresses in a
-// log whatever follows token=, however it is escaped, and out of errors that
-// name an address, and leaves out the headers that hold tokens or repeat
+// LogEncoder is a log format without tokens. It takes out of the addresses of
+// requests whatever follows token=, however it is escaped, and out of errors
+// that name an address, and leaves out the headers that hold tokens or repeat
 // addresses. Caddy's own filter does that; but the reverse proxy has every
-// request encoded in case there is something to log, and that costs as much as a
-// tenth of a small request. This format has it encoded when there is.
+// request encoded in case there is something to log, which with a filter makes a
+// small request a sixth dearer (BENCHMARKS.md). This format has it encoded when
+// there is.
 //
 // Headers of other names in which something in front of Caddy passes addresses
-// on are logged as they are.
+// on are logged as they are, and so are messages.
 type LogEncoder struct {
 	// What writes the rest. Default: json, or console where the log goes to a
 	// terminal.
 	WrappedRaw json.RawMessage `json:"wrap,omitempty" caddy:"namespace=caddy.logging.encoders inline_key=format"`
 
+	// Filters of more fields, as Caddy's format filter has them. Those that
+	// this format filters itself can only be deleted.
+	FieldsRaw map[string]json.RawMessage `json:"fields,omitempty" caddy:"namespace=caddy.logging.encoders.filter inline_key=filter"`
+
 	encoder zapcore.Encoder // Caddy's filter; it may be others' as well
 	later   []zapcore.Field // what is to be encoded if something is logged
+	open    zapcore.Encoder // while a format around this one encodes an object
 }
 
 // CaddyModule returns the Caddy module information.
@@ -44,27 +50,39 @@ func (LogEncoder) CaddyModule() caddy.ModuleInfo {
 
 // Provision sets up the filter.
 func (e *LogEncoder) Provision(ctx caddy.Context) error {
-	const inAddress = `(?i)(token(?:[=:]|%(?:25)*3[AD]))[^&]*`
-	const inError = `(?i)(token=|got: ')[^&'" ]+` // the latter is DuckDNS's plug-in's
-	fields := map[string]logging.LogFieldFilter{
-		"request>uri": &logging.RegexpFilter{RawRegexp: inAddress, Value: "${1}REDACTED"},
-		"uri":         &logging.RegexpFilter{RawRegexp: inAddress, Value: "${1}REDACTED"},
-		"error":       &logging.RegexpFilter{RawRegexp: inError, Value: "${1}REDACTED"},
+	filter := &logging.FilterEncoder{WrappedRaw: e.WrappedRaw, FieldsRaw: e.FieldsRaw}
+	e.encoder = filter
+	if err := filter.Provision(ctx); err != nil {
+		return err
 	}
-	for _, f := range fields {
-		if err := f.(*logging.RegexpFilter).Provision(ctx); err != nil {
+	const inAddress = `(?i)(token(?:[=:]|%(?:25)*3[AD]))[^&]*`
+	const inError = `(?i)(token(?:[=:]|%(?:25)*3[AD])|got: ')[^&'" ]+` // the latter is DuckDNS's plug-in's
+	own := make(map[string]logging.LogFieldFilter)
+	for field, expression := range map[string]string{"request>uri": inAddress, "uri": inAddress, "error": inError} {
+		f := &logging.RegexpFilter{RawRegexp: expression, Value: "${1}REDACTED"}
+		if err := f.Provision(ctx); err != nil {
 			return err
 		}
+		own[field] = f
 	}
-	for _, name := range []string{
-		"request>headers>X-Plex-Token", "request>headers>X-Forwarded-Uri", "request>headers>Referer", "request>headers>Cookie",
-		"resp_headers>Location", "headers>Location",
+	for header, in := range map[string]string{
+		"X-Plex-Token": "request>headers>", "X-Forwarded-Uri": "request>headers>", "Referer": "request>headers>", "Cookie": "request>headers>",
+		"Location": "resp_headers>",
 	} {
-		fields[name] = logging.DeleteFilter{}
+		own[in+header] = logging.DeleteFilter{}
+		own[header] = logging.DeleteFilter{} // as a filter around this format has it
 	}
-	filter := &logging.FilterEncoder{WrappedRaw: e.WrappedRaw, Fields: fields}
-	e.encoder = filter
-	return filter.Provision(ctx)
+	own["headers>Location"] = logging.DeleteFilter{}
+	for field, f := range own {
+		switch filter.Fields[field].(type) {
+		case nil:
+			filter.Fields[field] = f
+		case *logging.DeleteFilter:
+		default:
+			return fmt.Errorf("log format plexlb takes tokens out of the field %s itself; another filter for it can only be delete", field)
+		}
+	}
+	return nil
 }
 
 // ConfigureDefaultFormat chooses what writes the rest.
@@ -72,41 +90,39 @@ func (e *LogEncoder) ConfigureDefaultFormat(to caddy.WriterOpener) error {
 	return e.encoder.(*logging.FilterEncoder).ConfigureDefaultFormat(to)
 }
 
-// UnmarshalCaddyfile reads
+// UnmarshalCaddyfile reads what Caddy's filter knows:
 //
 //	plexlb {
 //		wrap <format>
+//		<field> <filter> …
 //	}
 func (e *LogEncoder) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	d = d.NewFromNextSegment()
 	d.Next()
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	for d.NextBlock(0) {
-		if d.Val() != "wrap" {
-			return d.Errf("unknown option %q of format plexlb: it knows wrap alone; to filter more, wrap a filter", d.Val())
-		}
-		if !d.NextArg() {
-			return d.ArgErr()
-		}
-		name := d.Val()
-		module, err := caddyfile.UnmarshalModule(d, "caddy.logging.encoders."+name)
-		if err != nil {
-			return err
-		}
-		e.WrappedRaw = caddyconfig.JSONModuleObject(module, "format", name, nil)
-	}
-	return nil
+	d.Reset()
+	var filter logging.FilterEncoder
+	err := filter.UnmarshalCaddyfile(d)
+	e.WrappedRaw, e.FieldsRaw = filter.WrappedRaw, filter.FieldsRaw
+	return err
 }
 
 // AddObject has a request wait. Other objects may change until something is
 // logged.
 func (e *LogEncoder) AddObject(key string, o zapcore.ObjectMarshaler) error {
+	if e.open != nil {
+		return e.open.AddObject(key, o)
+	}
 	if _, ok := o.(caddyhttp.LoggableHTTPRequest); ok {
 		e.add(zap.Object(key, o))
 		return nil
 	}
-	return e.now().AddObject(key, o)
+	e.open = e.now()
+	defer func() { e.open = nil }()
+	return e.open.AddObject(key, o)
 }
 
 // AddArray encodes, as an array may change.
@@ -146,10 +162,19 @@ func (e *LogEncoder) AddUint16(key string, v uint16)          { e.add(zap.Uint16
 func (e *LogEncoder) AddUint8(key string, v uint8)            { e.add(zap.Uint8(key, v)) }
 func (e *LogEncoder) AddUintptr(key string, v uintptr)        { e.add(zap.Uintptr(key, v)) }
 
-func (e *LogEncoder) add(f zapcore.Field) { e.later = append(e.later, f) }
+func (e *LogEncoder) add(f zapcore.Field) {
+	if e.open != nil {
+		f.AddTo(e.open)
+		return
+	}
+	e.later = append(e.later, f)
+}
 
 // now encodes what waits, and returns the encoder, which is nobody else's.
 func (e *LogEncoder) now() zapcore.Encoder {
+	if e.open != nil {
+		return e.open
+	}
 	e.encoder = e.encoder.Clone()
 	for _, f := range e.later {
 		f.AddTo(e.encoder)

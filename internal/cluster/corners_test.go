@@ -45,6 +45,15 @@ func TestCorners(t *testing.T) {
 				d.Error("its requests would not be led to it")
 			}
 		},
+		// Whoever is at the player knows better than its server's late event.
+		"what came past us and was stopped through us stays so": func(d *desk) {
+			d.poll("a", report)
+			d.l.Gone(d.server("a"), "tsid-1", d.now)
+			stop := follow(IDs{Transcode: "tsid-1"})
+			d.l.Stopped(&stop, d.now)
+			d.wait(time.Second).l.Seen(d.server("a"), Report{ID: "tsid-1", Work: GPU}, d.now)
+			d.wants("a", 0, "stopped")
+		},
 		// Keep goes by the stamps of the queue, which are those of the time
 		// when the playbacks began until they come to its front.
 		"who watches all the time keeps its requests before who is idle": func(d *desk) {

@@ -27,6 +27,7 @@ func (l *Ledger) Observe(s *Server, reports []Report, began, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
+	s.steady = began.Sub(s.picture.Good) < steadyGap
 	s.picture = Picture{Good: began, Tried: now}
 	s.maintenance = 0
 	s.changed()
@@ -138,9 +139,9 @@ func (l *Ledger) report(s *Server, r *Report, asked, now time.Duration) {
 	if r.Work != None {
 		switch {
 		case mine && j.state == Reserved:
-			l.others.begun(true)
-		case !mine && j.state == 0 && s.reading > 1:
-			l.others.begun(false) // and was not there before we came
+			l.others.begun(true, now)
+		case !mine && j.state == 0 && s.steady:
+			l.others.begun(false, now) // and was not there before we looked
 		}
 	}
 	j.tell(r)

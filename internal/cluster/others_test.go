@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -50,6 +51,14 @@ func TestNobodyElseIsExpected(t *testing.T) {
 			d.poll("a", theirs...)
 			d.ended("a")
 		},
+		"for what went on while the server could not be read": func(d *desk) {
+			var theirs []Report
+			for i := range 20 {
+				theirs = append(theirs, Report{ID: fmt.Sprint("theirs-", i), Work: GPU})
+			}
+			d.wait(5*time.Minute).poll("a", theirs...)
+			d.ended("a")
+		},
 		"for direct play": func(d *desk) {
 			for i := range 20 {
 				d.poll("a", Report{ID: fmt.Sprint("\x00session ", i), Work: None, Client: fmt.Sprint("tv-", i), Session: fmt.Sprint("s-", i)})
@@ -72,6 +81,9 @@ func TestNobodyElseIsExpected(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t, Settings{Replicated: true}, named(1, 1)...)
+			if !strings.Contains(name, "there before") {
+				d.poll("a")
+			}
 			before(d)
 			d.play(Query{IDs: web(1)})
 			for server, x := range d.expected("tsid-1") {
@@ -90,7 +102,17 @@ func TestOthersAreExpected(t *testing.T) {
 	two := []*desk{newDesk(t, Settings{Replicated: true}, named(1, 1)...), newDesk(t, Settings{Replicated: true}, named(1, 1)...)}
 	for _, d := range two {
 		d.strangers("a", 300)
+		d.now = two[0].now // both choose by what the last hour was like
 	}
+	for i := range 200 {
+		d := two[0]
+		d.poll("a", Report{ID: "one more", Work: GPU})
+		d.wait(time.Second)
+		if server, _ := d.do(decision(web(5000+i)), Rejected); server != "b" {
+			t.Errorf("playback %d goes to %s, where one more runs", i, server)
+		}
+	}
+	two[0].ended("a")
 	on := make(map[string]int)
 	for i := range 200 {
 		q := Query{IDs: web(i)}
@@ -110,12 +132,8 @@ func TestOthersAreExpected(t *testing.T) {
 					t.Errorf("on %s %v is expected", name, x)
 				}
 			}
-			d.play(Query{IDs: web(1000 + i)})
-			d.wants(server, 1, "one more")
-			for _, n := range []int{i, 1000 + i} {
-				stop := follow(web(n))
-				d.l.Stopped(&stop, d.now)
-			}
+			stop := follow(web(i))
+			d.l.Stopped(&stop, d.now)
 			d.wait(time.Second)
 		}
 	}
@@ -125,7 +143,32 @@ func TestOthersAreExpected(t *testing.T) {
 	}
 }
 
-// They are forgotten when they come no more.
+// A playback of our own counts once, however often it is listed.
+func TestOthersAreFewerThanOurOwn(t *testing.T) {
+	d := newDesk(t, Settings{Replicated: true}, named(1)...)
+	d.strangers("a", 4)
+	d.play(Query{IDs: web(0)})
+	for range 50 {
+		d.wait(time.Second).poll("a", Report{ID: "tsid-0", Work: GPU})
+	}
+	d.play(Query{IDs: web(1)})
+	if x := d.expected("tsid-1")["a"]; x < 4./9 || x >= 8./9 {
+		t.Errorf("%v is expected", x)
+	}
+}
+
+// A second balancer that took over leaves no traces for long.
+func TestOthersAreForgotten(t *testing.T) {
+	d := newDesk(t, Settings{Replicated: true}, named(1, 1)...)
+	d.strangers("a", 300)
+	d.wait(12 * time.Hour)
+	d.play(Query{IDs: web(0)})
+	if x := d.expected("tsid-0")["a"]; x > 0.02 {
+		t.Errorf("%v is expected half a day later", x)
+	}
+}
+
+// They count less the more there is of our own.
 func TestOthersAreGone(t *testing.T) {
 	d := newDesk(t, Settings{Replicated: true}, named(1, 1)...)
 	d.strangers("a", 300)

@@ -362,7 +362,7 @@ func (q *Query) costOn(s *Server, set *Settings) float64 {
 // choose picks the roomiest server. The options stay in l.options for the
 // table of the placement.
 func (l *Ledger) choose(q *Query, set *Settings, candidates []Candidate, now time.Duration) (int, Reason) {
-	cost, key, share := q.cost(set), q.key(), l.others.share()
+	cost, key, share := q.cost(set), q.key(), l.others.share(now)
 	options := slices.Grow(l.options[:0], len(candidates))[:len(candidates)]
 	l.options = options
 	top := nobody()
@@ -377,7 +377,7 @@ func (l *Ledger) choose(q *Query, set *Settings, candidates []Candidate, now tim
 		}
 		load, lot := s.load, rank(key, s.hash)
 		if share > 0 {
-			load += expect(share, cost, lot)
+			load += expect(share, more, lot)
 		}
 		score := Score(load, more, weight)
 		options[i] = Option{score, s.hash, out}

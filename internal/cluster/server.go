@@ -33,6 +33,10 @@ const (
 	// every reading, and a reading that fails otherwise says nothing.
 	maintenanceMemory = time.Minute
 
+	// What a reading shows for the first time so long after the one before may
+	// have begun at any time.
+	steadyGap = 2 * time.Minute
+
 	// Slow start raises a returned server's weight in this many steps.
 	slowStartSteps = 10
 )
@@ -60,6 +64,7 @@ type Server struct {
 	empty      time.Duration // when a draining server's playbacks are to move; 0: never
 	picture    Picture
 	reading    uint32 // counts the good ones
+	steady     bool   // the last one came soon after the one before
 	placements uint64
 	placedBy   [len(reasons)]uint64 // while a configuration named it
 

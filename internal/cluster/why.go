@@ -111,11 +111,12 @@ func (l *Ledger) explain(q *Query, chosen int, reason Reason, set *Settings, can
 		reason: reason, at: now, chosen: candidates[chosen].Server,
 		rows: make([]row, n), more: int32(len(candidates) - n),
 	}
-	cost, key, share := q.cost(set), q.key(), l.others.share()
+	key, share := q.key(), l.others.share(now)
 	for k, i := range top[:n] {
 		s := candidates[i].Server
+		cost := q.costOn(s, set)
 		w.rows[k] = row{
-			server: s, load: float32(s.load), cost: float32(q.costOn(s, set)), weight: float32(s.weight(set.SlowStart, now)),
+			server: s, load: float32(s.load), cost: float32(cost), weight: float32(s.weight(set.SlowStart, now)),
 			expected: float32(expect(share, cost, rank(key, s.hash))), out: l.options[i].Out,
 		}
 	}

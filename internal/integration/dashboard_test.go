@@ -90,6 +90,12 @@ type stream struct {
 func (m *managed) connect() *stream {
 	m.t.Helper()
 	res, err := http.Get(m.URL + "/lb/events")
+	for tries := 0; err != nil && tries < 3; tries++ {
+		// A reload of Caddy breaks connections that wait at its old listener; a
+		// page opens another one.
+		time.Sleep(50 * time.Millisecond)
+		res, err = http.Get(m.URL + "/lb/events")
+	}
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -217,7 +217,7 @@ function choice(why, head, name, now) {
       expects
         ? "The score is (load + expected + cost) / weight; where nothing else decides, the lowest is chosen. " +
             "Expected is what others may begin there meanwhile, past this balancer; partly by lot, " +
-            "so that two balancers do not choose alike."
+            "so that two balancers do not fill the same server."
         : "The score is (load + cost) / weight; where nothing else decides, the lowest is chosen.",
       why.more ? ` ${count(why.more, "server more was", "servers more were")} looked at.` : "",
     ),

@@ -20,10 +20,7 @@ func Report(w io.Writer, scenarios []Scenario, seeds int, said func(string)) err
 		sc := &scenarios[i]
 		said(sc.Name)
 		n := seeds
-		switch { // so many viewers leave less to chance, and take longer
-		case sc.servers() > 100:
-			n = 1
-		case sc.servers() >= 20:
+		if sc.servers() >= 20 { // so many viewers leave less to chance, and take longer
 			n = max(1, seeds/3)
 		}
 		p := played{Scenario: sc}
