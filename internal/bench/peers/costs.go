@@ -28,7 +28,7 @@ type costs [][][]cost
 
 // lives is how often the proxies are run anew: where a process has its memory
 // makes up to a few hundredths of what it costs, for as long as it lives.
-const lives = 4
+const lives = 8
 
 // measureCosts measures costs over several lives of the proxies.
 func measureCosts(ctx context.Context, o options, dir string, peers []peer) (costs, error) {

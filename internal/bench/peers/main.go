@@ -52,7 +52,7 @@ func main() {
 	long := flag.Bool("long", false, "four times as many rounds")
 	flag.StringVar(&o.caddy, "caddy", "bin/caddy", "a Caddy with plexlb")
 	flag.StringVar(&o.file, "o", "", "Markdown file whose section is replaced (default none)")
-	flag.IntVar(&o.rounds, "rounds", 40, "spans of each kind of load at each proxy")
+	flag.IntVar(&o.rounds, "rounds", 80, "spans of each kind of load at each proxy")
 	flag.DurationVar(&o.span, "span", 120*time.Millisecond, "how long each is")
 	flag.IntVar(&o.repeats, "repeats", 3, "how often behaviour is watched")
 	flag.StringVar(&o.only, "only", "", "measure costs or behaviour alone")

@@ -122,7 +122,7 @@ func (c costs) table(peers []peer) string {
 
 func costNotes(rounds, servers int) string {
 	return fmt.Sprintf(`
-Medians of %d spans at each proxy, which take turns and are started anew after each quarter of that, with quartiles; servers behind each proxy: %d. CPU time is that of all processes of the proxy, health checks and readings of sessions included; ratios are taken within a turn. %d connections ask as fast as they are answered, so requests per second and latencies are those of a machine that proxy, servers and clients share.
+Medians of %d spans at each proxy, which take turns and are started anew eight times, with quartiles; servers behind each proxy: %d. CPU time is that of all processes of the proxy, health checks and readings of sessions included; ratios are taken within a turn. %d connections ask as fast as they are answered, so requests per second and latencies are those of a machine that proxy, servers and clients share.
 
 All Caddys have the options that the directive plexlb sets (health checks, retries, no compression), also where that is not their default. plexlb has the log format that belongs to it, which leaves tokens out and spares Caddy the encoding of requests of which nothing is logged; one stock Caddy leaves them out with Caddy's filter, and one has the flush_interval of -1 that is often advised for media. In mode replicated, which is the one where no other is named, plexlb sends listings to the primary server, the others to any; a timeline of a playback that is not at the primary server costs a second request, a copy for that one. In mode separate each client is at a server of its own.
 `, rounds, servers, connections)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -254,4 +255,32 @@ func TestPageOnAPhone(t *testing.T) {
 	p.picture("top")
 	p.run(chromedp.ScrollIntoView("#playbacks", chromedp.ByQuery))
 	p.picture("playbacks")
+}
+
+// Where others begin transcodes as well a choice has one more column.
+func TestPageTellsWhatIsExpected(t *testing.T) {
+	t.Parallel()
+	h := build(t, 2, "", quick, "Small Film")
+	h.mustStart(1, "first", "Living Room") // by when the servers are read
+	p := h.open("/lb/", 360, 740, false)
+	p.until("the first playback, listed by its server", in(row("first"), "kind")+` === "GPU"`)
+	time.Sleep(time.Second)
+	h.Plex[0].AddBypass(8)
+	p.until("what came past", `Number(`+in(`[data-server="plex1"]`, "n-gpu")+`) >= 8`)
+	h.mustStart(1, "one", "Kitchen")
+	p.until("the playback", in(row("one"), "label")+` === "Small Film"`)
+	p.click(row("one") + " a")
+	p.until("the candidates", `document.querySelectorAll('#explanation[open] [data-table="candidates"] tbody tr').length === 2`)
+	head := ask[[]string](p, `[...document.querySelectorAll('#explanation [data-table="candidates"] thead th')].map((e) => e.textContent)`)
+	cells := ask[[]string](p, `[...document.querySelectorAll('#explanation [data-table="candidates"] tbody tr:first-child td, #explanation [data-table="candidates"] tbody tr:first-child th')].map((e) => e.textContent)`)
+	p.picture("expected")
+	if len(head) != 7 || head[2] != "Expected" || len(cells) != 7 || cells[0] != "plex2" {
+		t.Fatalf("the candidates are headed %q, the first is %q", head, cells)
+	}
+	if x, err := strconv.ParseFloat(cells[2], 64); err != nil || x < 0.2 || x > 2 {
+		t.Errorf("%s is expected: %v", cells[2], err)
+	}
+	if w := ask[int](p, "document.documentElement.scrollWidth"); w > 360 {
+		t.Errorf("the page is %d wide on a phone of 360", w)
+	}
 }
