@@ -80,7 +80,7 @@ func run(ctx context.Context, o options, s show) (err error) {
 		}
 		return err
 	}
-	defer c.stop()
+	defer c.Stop()
 
 	defer s.close() // also in a panic: the cursor comes back
 	sum, err := play(ctx, o, s, servers, c)
@@ -88,7 +88,7 @@ func run(ctx context.Context, o options, s show) (err error) {
 	if err != nil {
 		return err
 	}
-	c.stop()
+	c.Stop()
 	s.print(sum.lines())
 	if len(sum.tally.problems) > 0 {
 		return errors.New("not everything worked:\n  " + strings.Join(sum.problems(), "\n  ") + "\nCaddy's log: " + c.log)
@@ -154,7 +154,7 @@ func play(ctx context.Context, o options, s show, servers []*server, c *caddy) (
 			on = shown == nil && (o.stay || f.elapsed < o.length)
 		case <-ctx.Done():
 			on = false
-		case <-c.done:
+		case <-c.Done:
 			on = false
 			if ctx.Err() == nil {
 				died = fmt.Errorf("lost Caddy, which ended by itself; %s", c.lastWords())

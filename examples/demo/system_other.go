@@ -2,12 +2,7 @@
 
 package main
 
-import (
-	"os"
-	"os/exec"
-)
-
-func detach(*exec.Cmd) {}
+import "os"
 
 // terminalSize never finds a terminal: the demo prints plain lines then.
 func terminalSize(*os.File) (width, height int, ok bool) { return 0, 0, false }

@@ -4,15 +4,9 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"syscall"
 	"unsafe"
 )
-
-// detach keeps a terminal's Ctrl-C from a child, which is stopped in its turn.
-func detach(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-}
 
 // terminalSize returns columns and lines, and whether f is a terminal.
 func terminalSize(f *os.File) (width, height int, ok bool) {

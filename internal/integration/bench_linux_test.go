@@ -87,7 +87,7 @@ func benchmarkBeingWatched(b *testing.B, n, playbacks int) {
 		cfg.Speed, cfg.Startup, cfg.SegmentSize = 10_000, -1, 64<<10
 		cfg.MachineIdentifier, cfg.Database = "clone", "clone"
 	})
-	caddy, admin := &process{t: b, program: "caddy", addr: steadyAddr(b)}, steadyAddr(b)
+	caddy, admin := &process{t: b, program: "caddy", addr: freeAddr(b)}, freeAddr(b)
 	file := filepath.Join(b.TempDir(), "Caddyfile")
 	config := "{\n" + strings.Replace(global, "admin off", "admin "+admin, 1) +
 		strings.Replace(option(servers, replicated), "poll_interval 300ms", "poll_interval 5s", 1) + "}\nhttp://" + caddy.addr + " {\n\tplexlb_dashboard /lb*\n\tplexlb\n}\n"

@@ -5,11 +5,9 @@ package integration
 import (
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +17,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/plexlb/caddy-plexlb"
+	"github.com/plexlb/caddy-plexlb/internal/child"
 	"github.com/plexlb/caddy-plexlb/internal/cluster"
 	"github.com/plexlb/caddy-plexlb/internal/plextest"
 	"github.com/plexlb/caddy-plexlb/plexlb"
@@ -105,21 +104,14 @@ func (b *balancer) server(name string) cluster.ServerView {
 }
 
 // freeAddr returns an address that is free on all of the machine's, as Caddy
-// listens on all of them, and that no connection is given for its own end before
-// Caddy does: those are higher.
+// listens on all of them.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	for range 100 {
-		port := strconv.Itoa(15000 + rand.IntN(15000))
-		ln, err := net.Listen("tcp", ":"+port)
-		if err != nil {
-			continue
-		}
-		_ = ln.Close()
-		return net.JoinHostPort("127.0.0.1", port)
+	port, err := child.FreePort("")
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	panic("unreachable")
+	return net.JoinHostPort("127.0.0.1", port)
 }
 
 // stand starts stand-ins called plex1, plex2, …; edit may change how each is.

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -160,8 +159,8 @@ func startFleet(t *testing.T, n int, args ...string) fleet {
 	t.Helper()
 	f := make(fleet, n)
 	for i := range f {
-		s := &standIn{name: fmt.Sprintf("plex%d", i+1), control: steadyAddr(t)}
-		s.process = process{t: t, program: "pms", addr: steadyAddr(t)}
+		s := &standIn{name: fmt.Sprintf("plex%d", i+1), control: freeAddr(t)}
+		s.process = process{t: t, program: "pms", addr: freeAddr(t)}
 		s.args = []string{"-attached", "-listen", s.addr, "-control", s.control, "-name", s.name, "-token", token, "-segment-size", "2048"}
 		for _, a := range args {
 			s.args = append(s.args, strings.ReplaceAll(a, "NAME", s.name))
@@ -222,7 +221,7 @@ func (f fleet) starts() map[string]int {
 func (f fleet) caddy(config string) *process {
 	t := f[0].t
 	t.Helper()
-	p := &process{t: t, program: "caddy", addr: steadyAddr(t)}
+	p := &process{t: t, program: "caddy", addr: freeAddr(t)}
 	file := filepath.Join(t.TempDir(), "Caddyfile")
 	config = strings.NewReplacer("HERE", "http://"+p.addr, "GLOBAL", global).Replace(config)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
@@ -236,19 +235,4 @@ func (f fleet) caddy(config string) *process {
 		return status == http.StatusOK
 	})
 	return p
-}
-
-// steadyAddr returns a free address from outside the range in which systems
-// choose ports themselves, so that it is still free when its owner comes back.
-func steadyAddr(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000)))
-		if err == nil {
-			defer ln.Close()
-			return ln.Addr().String()
-		}
-	}
-	t.Fatal("no free port")
-	panic("unreachable")
 }

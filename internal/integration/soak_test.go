@@ -60,7 +60,7 @@ func TestSoak(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	s.admin = steadyAddr(t)
+	s.admin = freeAddr(t)
 	s.caddy = s.fleet.caddy(s.config(0))
 	s.base = "http://" + s.caddy.addr
 

@@ -100,7 +100,7 @@ func (s *seen) see(ctx context.Context, dir string, p peer, seed uint64) error {
 			return err
 		}
 		err = play(ctx, x, h, seed*10+uint64(scene))
-		x.stop()
+		x.Stop()
 		h.kill()
 		if err != nil {
 			return err

@@ -62,7 +62,7 @@ func (all costs) measure(ctx context.Context, o options, dir string, peers []pee
 		if proxies[i], err = start(ctx, p, dir, h.addresses()[:o.servers]); err != nil {
 			return err
 		}
-		defer proxies[i].stop()
+		defer proxies[i].Stop()
 		if err := begin(ctx, proxies[i].url); err != nil {
 			return fmt.Errorf("beginning playbacks through %s: %w", p.name, err)
 		}
@@ -140,7 +140,7 @@ func begin(ctx context.Context, url string) error {
 
 // span loads a proxy for a while.
 func span(x *proxy, l *load, k kind, d time.Duration) (cost, error) {
-	before, err := cputime.OfFamily(x.cmd.Process.Pid)
+	before, err := cputime.OfFamily(x.PID())
 	if err != nil {
 		return cost{}, err
 	}
@@ -150,7 +150,7 @@ func span(x *proxy, l *load, k kind, d time.Duration) (cost, error) {
 		return cost{}, err
 	}
 	lasted := time.Since(began)
-	after, err := cputime.OfFamily(x.cmd.Process.Pid)
+	after, err := cputime.OfFamily(x.PID())
 	if err != nil {
 		return cost{}, err
 	}

@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -264,18 +262,4 @@ http {
 	file := filepath.Join(dir, "nginx.conf")
 	text = strings.NewReplacer("DIR", dir, "USER", user, "SERVERS", strings.Join(list, "\n\t\t"), "LISTEN", listen).Replace(text)
 	return []string{"-p", dir, "-c", file, "-e", filepath.Join(dir, "error.log")}, os.WriteFile(file, []byte(text), 0o600)
-}
-
-// freeAddress is one of 127.0.0.1 that nobody listens on, and below the ports
-// that the kernel gives to connections.
-func freeAddress() (string, error) {
-	var err error
-	for range 100 {
-		var l net.Listener
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))); err == nil {
-			defer l.Close()
-			return l.Addr().String(), nil
-		}
-	}
-	return "", fmt.Errorf("looking for a free port: %w", err)
 }

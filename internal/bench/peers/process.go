@@ -3,18 +3,17 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
+
+	"github.com/plexlb/caddy-plexlb/internal/child"
 )
 
 // threads is how many each proxy may use: Caddy takes as many by itself.
@@ -23,10 +22,8 @@ func threads() string { return strconv.Itoa(runtime.GOMAXPROCS(0)) }
 // proxy is a peer that runs.
 type proxy struct {
 	peer
+	*child.Process
 	url, admin string
-
-	cmd  *exec.Cmd
-	done chan struct{}
 }
 
 // start runs a peer in front of servers until it answers. Its files are in dir.
@@ -35,74 +32,29 @@ func start(ctx context.Context, p peer, dir string, servers []string) (*proxy, e
 	if err != nil {
 		return nil, err
 	}
-	listen, err := freeAddress()
+	const host = "127.0.0.1"
+	port, err := child.FreePort(host)
 	if err != nil {
 		return nil, err
 	}
-	admin, err := freeAddress()
+	adminPort, err := child.FreePort(host)
 	if err != nil {
 		return nil, err
 	}
+	listen, admin := net.JoinHostPort(host, port), net.JoinHostPort(host, adminPort)
 	args, err := p.setting(dir, listen, admin, servers)
 	if err != nil {
 		return nil, fmt.Errorf("writing the configuration of %s: %w", p.name, err)
 	}
-	out, err := os.Create(filepath.Join(dir, "output"))
-	if err != nil {
-		return nil, err
-	}
-	defer out.Close() // the process has it open by itself
-	x := &proxy{peer: p, url: "http://" + listen, admin: "http://" + admin, cmd: exec.Command(p.program, args...), done: make(chan struct{})}
-	x.cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-	x.cmd.Stdout, x.cmd.Stderr = out, out
-	detach(x.cmd)
-	if err := x.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting %s: %w", p.name, err)
-	}
-	go func() {
-		defer close(x.done)
-		_ = x.cmd.Wait()
-	}()
-	if err := x.answers(ctx); err != nil {
-		x.stop()
-		said, _ := os.ReadFile(out.Name())
+	x := &proxy{peer: p, url: "http://" + listen, admin: "http://" + admin}
+	cmd := exec.Command(p.program, args...)
+	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	output := filepath.Join(dir, "output")
+	if x.Process, err = child.Start(ctx, cmd, output, x.url+"/identity"); err != nil {
+		said, _ := os.ReadFile(output)
 		return nil, fmt.Errorf("starting %s: %w; it said:\n%s", p.name, err, said)
 	}
 	return x, nil
-}
-
-// answers waits until requests come through.
-func (x *proxy) answers(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	for {
-		if req, err := http.NewRequestWithContext(ctx, http.MethodGet, x.url+"/identity", nil); err != nil {
-			return err
-		} else if res, err := http.DefaultClient.Do(req); err == nil {
-			_ = res.Body.Close()
-			if res.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-x.done:
-			return errors.New("it ended at once")
-		case <-ctx.Done():
-			return errors.New("no answer for half a minute")
-		}
-	}
-}
-
-// stop ends the proxy, if need be without its consent.
-func (x *proxy) stop() {
-	_ = x.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-x.done:
-	case <-time.After(3 * time.Second):
-		killFamily(x.cmd)
-		<-x.done
-	}
 }
 
 // server is a stand-in that runs as a process of its own.
@@ -120,7 +72,7 @@ func serve(args ...string) (*server, error) {
 	}
 	s := &server{cmd: exec.Command(self, append([]string{standInCommand}, args...)...)}
 	s.cmd.Stderr = os.Stderr
-	detach(s.cmd)
+	child.Detach(s.cmd)
 	if s.stdin, err = s.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}

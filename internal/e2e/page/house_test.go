@@ -6,19 +6,18 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/plexlb/caddy-plexlb/internal/child"
 	"github.com/plexlb/caddy-plexlb/internal/e2e/transcript"
 	"github.com/plexlb/caddy-plexlb/internal/plextest"
 )
@@ -110,21 +109,14 @@ func build(t *testing.T, n int, block, more string, titles ...string) *house {
 }
 
 // freeAddr returns an address that is free on all of the machine's, as Caddy
-// listens on all of them, and that no connection is given for its own end before
-// Caddy does: those are higher.
+// listens on all of them.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		port := strconv.Itoa(15000 + rand.IntN(15000))
-		ln, err := net.Listen("tcp", ":"+port)
-		if err != nil {
-			continue
-		}
-		_ = ln.Close()
-		return net.JoinHostPort("127.0.0.1", port)
+	port, err := child.FreePort("")
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	panic("unreachable")
+	return net.JoinHostPort("127.0.0.1", port)
 }
 
 // start begins a playback as a client of this name and id.

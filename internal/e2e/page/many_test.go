@@ -42,7 +42,7 @@ func TestPageWithThousands(t *testing.T) {
 	}
 	// The machine may be busy with other tests; then another look decides.
 	for i := 0; i < 4 && first >= 1000; i++ {
-		p.run(chromedp.Reload())
+		p.Run(chromedp.Reload())
 		first = ask[float64](p, `performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? 1e9`)
 	}
 	t.Logf("first paint after %.0f ms", first)
@@ -50,7 +50,7 @@ func TestPageWithThousands(t *testing.T) {
 		t.Errorf("the first paint comes after %.0f ms", first)
 	}
 	p.until("rows", `document.querySelectorAll("#playback-rows tr").length > 5`)
-	p.picture("many")
+	p.Picture("many")
 
 	// What does not change stays the very same piece of the page.
 	if n := ask[int](p, `{

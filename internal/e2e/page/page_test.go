@@ -5,18 +5,17 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"github.com/plexlb/caddy-plexlb/internal/e2e/browser"
 )
 
 // What a page would like to do if it were let.
@@ -28,13 +27,10 @@ const (
 // quick has the servers read often.
 const quick = "poll_interval 1s\n"
 
-// tab is a page in a browser.
+// tab is the status page in a browser.
 type tab struct {
-	t    *testing.T
-	h    *house
-	ctx  context.Context
-	mu   sync.Mutex
-	wild []string // what it complained of, and whom it asked besides its own host
+	*browser.Tab
+	t *testing.T
 }
 
 // open shows the status page in a browser of its own, in a window of a size.
@@ -47,72 +43,37 @@ func (h *house) open(path string, width, height int64, dark bool) *tab {
 		}
 		h.t.Skip("there is no chromium")
 	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(chromium), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 	ctx, cancel := context.WithTimeout(h.t.Context(), 2*time.Minute)
 	h.t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
+	ctx, cancel = browser.New(ctx, chromium)
 	h.t.Cleanup(cancel)
-	// It knows fewer events than Chromium has, and would say so each time.
-	ctx, cancel = chromedp.NewContext(ctx, chromedp.WithErrorf(func(string, ...any) {}))
-	h.t.Cleanup(cancel)
-	p := &tab{t: h.t, h: h, ctx: ctx}
+	p := &tab{browser.Watch(ctx, h.t, "page", func(url string) bool { return strings.HasPrefix(url, h.URL+"/lb") }), h.t}
 	chromedp.ListenTarget(ctx, func(e any) {
 		switch e := e.(type) {
-		case *runtime.EventExceptionThrown:
-			p.complain("exception: " + e.ExceptionDetails.Error())
 		case *runtime.EventConsoleAPICalled:
-			p.complain(fmt.Sprintf("console: %v", e.Args))
+			p.Complain(fmt.Sprintf("console: %v", e.Args))
 		case *log.EventEntryAdded: // violations of the policy are here
-			p.complain("log: " + e.Entry.Text)
-		case *network.EventRequestWillBeSent:
-			if !strings.HasPrefix(e.Request.URL, h.URL+"/lb") {
-				p.complain("request: " + e.Request.URL)
-			}
+			p.Complain("log: " + e.Entry.Text)
 		}
 	})
 	scheme := "light"
 	if dark {
 		scheme = "dark"
 	}
-	p.run(
-		network.Enable(), log.Enable(),
+	p.Run(
+		log.Enable(),
 		emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}),
 		chromedp.EmulateViewport(width, height),
 		chromedp.Navigate(h.URL+path),
 	)
 	p.until("it is live", `document.getElementById("connection").dataset.state === "live"`)
-	h.t.Cleanup(func() {
-		if h.t.Failed() {
-			p.picture("failed")
-		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		for _, what := range p.wild {
-			h.t.Error(what)
-		}
-	})
 	return p
-}
-
-func (p *tab) complain(what string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.wild = append(p.wild, what)
-}
-
-func (p *tab) run(actions ...chromedp.Action) {
-	p.t.Helper()
-	if err := chromedp.Run(p.ctx, actions...); err != nil {
-		p.t.Fatal(err)
-	}
 }
 
 // ask returns what an expression is in the page.
 func ask[T any](p *tab, expression string) (v T) {
 	p.t.Helper()
-	p.run(chromedp.Evaluate(expression, &v))
+	p.Run(chromedp.Evaluate(expression, &v))
 	return v
 }
 
@@ -121,7 +82,7 @@ func (p *tab) until(what, expression string) {
 	p.t.Helper()
 	for end := time.Now().Add(20 * time.Second); !ask[bool](p, expression); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
-			p.picture("late")
+			p.Picture("late")
 			p.t.Fatalf("not shown: %s (%s)", what, expression)
 		}
 	}
@@ -130,25 +91,7 @@ func (p *tab) until(what, expression string) {
 // click clicks on what a selector finds.
 func (p *tab) click(selector string) {
 	p.t.Helper()
-	p.run(chromedp.Click(selector, chromedp.ByQuery))
-}
-
-// picture keeps what the page looks like, if somebody wants to look:
-// PLEXLB_PICTURES names a folder.
-func (p *tab) picture(name string) {
-	dir := os.Getenv("PLEXLB_PICTURES")
-	if dir == "" {
-		return
-	}
-	var png []byte
-	if err := chromedp.Run(p.ctx, chromedp.CaptureScreenshot(&png)); err != nil {
-		p.t.Log(err)
-		return
-	}
-	file := filepath.Join(dir, strings.ReplaceAll(p.t.Name(), "/", "_")+"_"+name+".png")
-	if err := os.WriteFile(file, png, 0o644); err != nil {
-		p.t.Error(err)
-	}
+	p.Run(chromedp.Click(selector, chromedp.ByQuery))
 }
 
 // row is the selector of a playback's row.
@@ -173,7 +116,7 @@ func TestPageShowsAndFollows(t *testing.T) {
 	}
 	p.click(row("one") + " a")
 	p.until("the candidates", `document.querySelectorAll('#explanation[open] [data-table="candidates"] tbody tr').length === 3`)
-	p.picture("explanation")
+	p.Picture("explanation")
 	if got := ask[string](p, `document.querySelector("#explanation-head bdi").textContent`); got != hostileTitle {
 		t.Errorf("the explanation is headed %q", got)
 	}
@@ -195,7 +138,7 @@ func TestPageShowsAndFollows(t *testing.T) {
 	}
 	p.until("the dead server", fmt.Sprintf(`document.querySelector('[data-server="%s"]').dataset.state === "down" && !document.getElementById("warnings").hidden && document.getElementById("warnings").textContent.includes("%s")`, *lost, *lost))
 	p.until("a warning in the title", `/\d/.test(document.title)`)
-	p.picture("light")
+	p.Picture("light")
 
 	// Nothing of what was shown has become part of the page.
 	if ask[bool](p, `"owned" in window`) || ask[int](p, `document.querySelectorAll("#data img, #data script, #data svg[onload]").length`) != 0 {
@@ -218,7 +161,7 @@ func TestPageActs(t *testing.T) {
 
 	p.click(drain)
 	p.until("the question", `document.getElementById("control").open && document.getElementById("control-what").textContent.includes("takes no new playbacks")`)
-	p.picture("question")
+	p.Picture("question")
 	p.click("#control-cancel")
 	time.Sleep(2 * time.Second)
 	if got := ask[string](p, state); got != "up" {
@@ -230,14 +173,14 @@ func TestPageActs(t *testing.T) {
 	p.click("#control-confirm")
 	p.until("the server drained, its playback elsewhere, and the move", state+` === "drained" && `+in(row("one"), "server")+fmt.Sprintf(` !== %q && `, from)+
 		`document.querySelectorAll('#move-list [data-move="one"]').length === 1`)
-	p.picture("dark")
+	p.Picture("dark")
 
 	p.click(fmt.Sprintf(`[data-server="%s"] button[data-do="undrain"]`, from))
 	p.click("#control-confirm")
 	p.until("the server up", state+` === "up"`)
 	p.click(row("one") + ` button[data-do="move"]`)
 	p.until("the choice", `document.getElementById("control-server").options.length === 2`)
-	p.run(chromedp.SetValue("#control-server", from, chromedp.ByQuery))
+	p.Run(chromedp.SetValue("#control-server", from, chromedp.ByQuery))
 	p.click("#control-confirm")
 	p.until("the playback back", in(row("one"), "server")+fmt.Sprintf(` === %q`, from))
 }
@@ -252,9 +195,9 @@ func TestPageOnAPhone(t *testing.T) {
 	if w := ask[int](p, "document.documentElement.scrollWidth"); w > 360 {
 		t.Errorf("the page is %d wide on a phone of 360", w)
 	}
-	p.picture("top")
-	p.run(chromedp.ScrollIntoView("#playbacks", chromedp.ByQuery))
-	p.picture("playbacks")
+	p.Picture("top")
+	p.Run(chromedp.ScrollIntoView("#playbacks", chromedp.ByQuery))
+	p.Picture("playbacks")
 }
 
 // Where others begin transcodes as well a choice has one more column.
@@ -273,7 +216,7 @@ func TestPageTellsWhatIsExpected(t *testing.T) {
 	p.until("the candidates", `document.querySelectorAll('#explanation[open] [data-table="candidates"] tbody tr').length === 2`)
 	head := ask[[]string](p, `[...document.querySelectorAll('#explanation [data-table="candidates"] thead th')].map((e) => e.textContent)`)
 	cells := ask[[]string](p, `[...document.querySelectorAll('#explanation [data-table="candidates"] tbody tr:first-child td, #explanation [data-table="candidates"] tbody tr:first-child th')].map((e) => e.textContent)`)
-	p.picture("expected")
+	p.Picture("expected")
 	if len(head) != 7 || head[2] != "Expected" || len(cells) != 7 || cells[0] != "plex2" {
 		t.Fatalf("the candidates are headed %q, the first is %q", head, cells)
 	}

@@ -4,19 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/network"
-	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
+
+	"github.com/plexlb/caddy-plexlb/internal/e2e/browser"
 )
 
 // chromium is the browser that all players share; each has a window of its own.
@@ -25,15 +23,10 @@ var chromium = sync.OnceValues(func() (context.Context, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
+	ctx, cancel := browser.New(context.Background(), path,
 		chromedp.Flag("autoplay-policy", "no-user-gesture-required"),
 		// Caddy's certificate is from an authority of its own.
 		chromedp.Flag("ignore-certificate-errors", true))
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
-	// It knows fewer events than Chromium has, and would say so each time.
-	ctx, _ = chromedp.NewContext(ctx, chromedp.WithErrorf(func(string, ...any) {}))
 	if err := chromedp.Run(ctx); err != nil {
 		cancel()
 		return nil, err
@@ -70,45 +63,34 @@ type period struct {
 
 // tab is a player in a window of the browser.
 type tab struct {
+	*browser.Tab
 	t       *testing.T
-	ctx     context.Context
 	library string
-	id      string
-
-	mu   sync.Mutex
-	wild []string // whom it asked besides its own host, and what its script failed with
 }
 
 // play opens a player of a library, hls.js or dash.js, and begins the film.
 func (h *house) play(t *testing.T, library string) *tab {
 	t.Helper()
-	browser, err := chromium()
+	shared, err := chromium()
 	if err != nil {
 		t.Fatalf("there is no browser: %v", err)
 	}
 	// What is in a window behind others, or in a tab that is not shown, is not
 	// drawn.
-	window, err := target.CreateTarget("about:blank").WithNewWindow(true).Do(cdp.WithExecutor(browser, chromedp.FromContext(browser).Browser))
+	window, err := target.CreateTarget("about:blank").WithNewWindow(true).Do(cdp.WithExecutor(shared, chromedp.FromContext(shared).Browser))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := chromedp.NewContext(browser, chromedp.WithTargetID(window))
+	ctx, cancel := chromedp.NewContext(shared, chromedp.WithTargetID(window))
 	t.Cleanup(cancel)
 	ctx, cancel = context.WithTimeout(ctx, 4*time.Minute)
 	t.Cleanup(cancel)
 	id := strings.ReplaceAll(library, ".", "")
-	p := &tab{t: t, ctx: ctx, library: library, id: id}
-	chromedp.ListenTarget(ctx, func(e any) {
-		switch e := e.(type) {
-		case *runtime.EventExceptionThrown:
-			p.complain("exception: " + e.ExceptionDetails.Error())
-		case *network.EventRequestWillBeSent:
-			if u := e.Request.URL; !strings.HasPrefix(u, h.URL+"/") && !strings.HasPrefix(u, "data:") && !strings.HasPrefix(u, "blob:") {
-				p.complain("request: " + u)
-			}
-		}
-	})
-	p.run(network.Enable(), chromedp.EmulateViewport(480, 270), chromedp.Navigate(h.URL+"/players/index.html"))
+	home := func(url string) bool {
+		return strings.HasPrefix(url, h.URL+"/") || strings.HasPrefix(url, "data:") || strings.HasPrefix(url, "blob:")
+	}
+	p := &tab{browser.Watch(ctx, t, id, home), t, library}
+	p.Run(chromedp.EmulateViewport(480, 270), chromedp.Navigate(h.URL+"/players/index.html"))
 	settings, err := json.Marshal(map[string]any{
 		"playback": "playback-" + id, "client": "client-" + id, "transcode": "transcode-" + id, "token": token,
 		"buffer": buffer.Seconds(), "timeline": timelineEvery.Milliseconds(), "duration": filmSeconds * 1000, "ping": false,
@@ -117,30 +99,7 @@ func (h *house) play(t *testing.T, library string) *tab {
 		t.Fatal(err)
 	}
 	p.do(fmt.Sprintf("play(%q, %s)", library, settings))
-	t.Cleanup(func() {
-		if t.Failed() {
-			p.picture("failed")
-		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		for _, what := range p.wild {
-			t.Errorf("%s: %s", library, what)
-		}
-	})
 	return p
-}
-
-func (p *tab) complain(what string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.wild = append(p.wild, what)
-}
-
-func (p *tab) run(actions ...chromedp.Action) {
-	p.t.Helper()
-	if err := chromedp.Run(p.ctx, actions...); err != nil {
-		p.t.Fatal(err)
-	}
 }
 
 func (p *tab) name() string { return p.library }
@@ -150,29 +109,11 @@ func (p *tab) begin() { p.do("begin()") }
 // do has the page do something.
 func (p *tab) do(what string) {
 	p.t.Helper()
-	p.run(chromedp.Evaluate("void "+what, nil))
+	p.Run(chromedp.Evaluate("void "+what, nil))
 }
 
 func (p *tab) report() (v period) {
 	p.t.Helper()
-	p.run(chromedp.Evaluate("report()", &v))
+	p.Run(chromedp.Evaluate("report()", &v))
 	return v
-}
-
-// picture keeps what the player shows, in the folder that PLEXLB_PICTURES names,
-// if it does.
-func (p *tab) picture(name string) {
-	dir := os.Getenv("PLEXLB_PICTURES")
-	if dir == "" {
-		return
-	}
-	var png []byte
-	if err := chromedp.Run(p.ctx, chromedp.CaptureScreenshot(&png)); err != nil {
-		p.t.Log(err)
-		return
-	}
-	file := filepath.Join(dir, strings.ReplaceAll(p.t.Name(), "/", "_")+"_"+p.id+"_"+name+".png")
-	if err := os.WriteFile(file, png, 0o644); err != nil {
-		p.t.Error(err)
-	}
 }

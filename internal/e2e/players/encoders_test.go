@@ -27,13 +27,13 @@ func TestPlayersGoOnWithAnotherEncoder(t *testing.T) {
 			all := append(viewers(h.playInBrowser(t)), h.playNative(t))
 			h.settle(t, all...)
 			for _, v := range all {
-				v.picture("before")
+				v.Picture("before")
 				v.begin()
 			}
 			h.Plex[1].Close()
 			time.Sleep(buffer + 15*time.Second)
 			for _, v := range all {
-				v.picture("after")
+				v.Picture("after")
 				note("i", "its server is killed, the next encoder is "+name, v, v.report())
 				check(t, v, event{moves: true, stall: smooth, errors: troubled})
 			}

@@ -209,4 +209,4 @@ func (p *native) report() period {
 }
 
 // picture keeps nothing: nothing is shown.
-func (p *native) picture(string) {}
+func (p *native) Picture(string) {}

@@ -18,7 +18,7 @@ type viewer interface {
 	name() string
 	begin()         // a new period
 	report() period // what has been seen in this one
-	picture(name string)
+	Picture(of string)
 }
 
 // event is something that happens while people watch.
@@ -70,7 +70,7 @@ func TestPlayersGoOn(t *testing.T) {
 			all := append(viewers(h.playInBrowser(t)), h.playNative(t))
 			h.settle(t, all...)
 			for _, v := range all {
-				v.picture("before")
+				v.Picture("before")
 				v.begin()
 			}
 			at := time.Now()
@@ -78,7 +78,7 @@ func TestPlayersGoOn(t *testing.T) {
 			// Until what was fetched before has been seen, and some more.
 			time.Sleep(buffer + 15*time.Second - time.Since(at))
 			for _, v := range all {
-				v.picture("after")
+				v.Picture("after")
 				note(e.letter, name, v, v.report())
 				check(t, v, e)
 			}
@@ -218,7 +218,7 @@ func await(t *testing.T, v viewer, what string, within time.Duration, seen func(
 	t.Helper()
 	for end := time.Now().Add(within); !seen(v.report()); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
-			v.picture("late")
+			v.Picture("late")
 			t.Fatalf("%s does not show %s: %+v", v.name(), what, v.report())
 		}
 	}
