@@ -83,7 +83,6 @@ type App struct {
 	ctx    caddy.Context
 	stop   context.CancelFunc
 	work   sync.WaitGroup
-	copies chan copied
 	events *caddyevents.App
 
 	readers  sync.Map      // *cluster.Server → *poller
@@ -152,7 +151,6 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.Overflow == "" {
 		a.Overflow = OverflowLeast
 	}
-	a.copies = make(chan copied, maxCopies)
 	a.ready = make(chan struct{})
 
 	a.Token = a.resolve(a.Token, "the token of option plexlb")
@@ -249,7 +247,6 @@ func (a *App) Start() error {
 		a.logger.Warn("no token: the servers' sessions are not read, and only playbacks that pass through here are counted")
 	}
 	a.work.Go(func() { a.keep(ctx) })
-	a.work.Go(func() { a.copy(ctx) })
 	a.work.Go(func() { a.stopOrphans(ctx) })
 	a.work.Go(func() { a.emptyDraining(ctx) })
 	go a.announce(ctx) // nobody waits for other people's event handlers

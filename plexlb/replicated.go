@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -18,81 +17,9 @@ import (
 )
 
 // What mode replicated does beyond choosing a server: the primary keeps the
-// watch state, so it gets a copy of the timelines that go to other servers;
-// and a choice of audio or subtitles, which the primary stores, must be known
-// to the server that transcodes [P §3.2].
-
-const (
-	// maxCopies bounds the requests that wait to be copied to a server.
-	maxCopies = 256
-
-	// copyTimeout bounds one of them, whose answer nobody waits for.
-	copyTimeout = 5 * time.Second
-
-	// maxCopiedBody bounds its body; timelines and choices have none or a
-	// small one.
-	maxCopiedBody = 64 << 10
-)
-
-// copied is a request that a server gets beside the one that answers it.
-type copied struct {
-	server *Server
-	method string
-	url    url.URL // path and query, to the letter
-	header http.Header
-	body   []byte
-}
-
-// copyOf makes a copy of a request that can be sent when it is over.
-func copyOf(r *http.Request, body []byte) copied {
-	h := r.Header.Clone()
-	for _, hop := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Connection", "Content-Length"} {
-		h.Del(hop)
-	}
-	// Not our own address, which the server may trust more than the viewer's.
-	h.Set("X-Forwarded-For", clientIP(r))
-	return copied{method: r.Method, url: *r.URL, header: h, body: body}
-}
-
-// send sends a copy and reports whether the server accepted it.
-func (c copied) send(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, c.method, c.server.url, bytes.NewReader(c.body))
-	if err != nil {
-		return false
-	}
-	r.URL.Path, r.URL.RawPath, r.URL.RawQuery = c.url.Path, c.url.RawPath, c.url.RawQuery
-	r.Header = c.header.Clone()
-	res, err := c.server.client.Do(r)
-	if err != nil {
-		return false
-	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, maxHeld))
-	res.Body.Close()
-	return res.StatusCode < 400
-}
-
-// copy sends the copies that requests leave behind, in their order.
-func (a *App) copy(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case c := <-a.copies:
-			c.send(ctx)
-		}
-	}
-}
-
-// copyLater sends a copy to the primary, without anybody waiting.
-func (a *App) copyLater(c copied) {
-	select {
-	case a.copies <- c:
-	default:
-		a.logger.Debug("primary is too slow: a timeline was not copied to it", zap.String("server", c.server.Name))
-	}
-}
+// watch state, so it gets copies of timelines that go to other servers (see
+// copies); and a choice of audio or subtitles, which the primary stores, must be
+// known to the server that transcodes [P §3.2].
 
 // choices remembers the choices of audio and subtitles that clients made.
 type choices struct {
@@ -103,7 +30,7 @@ type choices struct {
 // choice is one client's choice for one part.
 type choice struct {
 	part    string
-	request copied
+	request requestCopy
 	at      time.Time
 	known   map[string]bool // addresses of the servers that have it
 }
@@ -115,7 +42,7 @@ const (
 )
 
 // remember keeps a choice that the primary has accepted.
-func (c *choices) remember(client uint64, part string, r copied, primary *Server) {
+func (c *choices) remember(client uint64, part string, r requestCopy, primary *Server) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.by == nil {
@@ -166,7 +93,7 @@ func (c *choices) has(client uint64) bool {
 	return len(c.by[client]) > 0
 }
 
-// chooser is who made a choice: the device of a user.
+// chooser is who made a choice or sent a timeline: the device of a user.
 func chooser(q *plex.Request) uint64 { return hash(q.Client, q.Token) }
 
 // carryTimeout bounds how long a playback waits until its server knows what its
@@ -184,9 +111,7 @@ func (h *Handler) carry(ctx context.Context, l *Lease) (news bool) {
 	ctx, cancel := context.WithTimeout(ctx, carryTimeout)
 	defer cancel()
 	for _, ch := range all.unknown(chooser(&l.request), s) {
-		again := ch.request
-		again.server = s
-		if !again.send(ctx) {
+		if !ch.request.send(ctx, s, true) {
 			break
 		}
 		all.told(ch, s)
@@ -267,13 +192,15 @@ func (h *Handler) share(l *Lease, r *http.Request, body []byte) {
 	if l.outcome() != cluster.Accepted || primary == nil || l.server == nil {
 		return
 	}
-	c := copyOf(r, body)
 	switch {
 	case l.request.Kind == plex.StreamChoice:
 		part, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/library/parts/"), "/")
-		h.app.state.choices.remember(chooser(&l.request), part, c, primary)
-	case l.server.Address() != primary.dial:
-		c.server = primary
-		h.app.copyLater(c)
+		h.app.state.choices.remember(chooser(&l.request), part, copyOf(r, body), primary)
+	case l.server.Address() == primary.dial:
+		h.app.state.copies.drop(&l.request, r, body)
+	default:
+		if !h.app.state.copies.add(&l.request, r, body, primary, h.logger) {
+			h.logger.Debug("the primary is too slow: a timeline was not copied to it", zap.String("server", primary.Name))
+		}
 	}
 }

@@ -233,7 +233,7 @@ func readingTransport() *http.Transport {
 		TLSHandshakeTimeout: 3 * time.Second,
 		// PMS closes idle connections after 20 s [P §6.4].
 		IdleConnTimeout:     15 * time.Second,
-		MaxIdleConnsPerHost: 2,
+		MaxIdleConnsPerHost: 2 + copyLanes,
 		DisableCompression:  true,
 	}
 }

@@ -17,6 +17,7 @@ type state struct {
 
 	sessions sessionNames
 	choices  choices
+	copies   *copies
 
 	mu   sync.Mutex
 	apps []*App // started and not stopped; the first one's settings are in force
@@ -45,7 +46,7 @@ const stateKey = "plexlb"
 func loadState() (*state, error) {
 	v, _, err := states.LoadOrNew(stateKey, func() (caddy.Destructor, error) {
 		return &state{
-			ledger: cluster.NewLedger(time.Now()), seeker: newSeeker(),
+			ledger: cluster.NewLedger(time.Now()), seeker: newSeeker(), copies: newCopies(),
 			metrics: newMetrics(), events: make(chan event, maxEvents),
 			examining: make(chan struct{}, 1),
 		}, nil
@@ -61,8 +62,8 @@ func releaseState() error {
 	return err
 }
 
-// Destruct has nothing to do: the state owns no goroutine and no connection,
-// and late requests may still use it.
+// Destruct has nothing to do: the state owns no connection, its copies end by
+// themselves, and late requests may still use it.
 func (s *state) Destruct() error { return nil }
 
 // prepare applies the settings of an app that has not started, unless another
@@ -112,6 +113,11 @@ func (s *state) configure(a *App) {
 	set, servers := a.settings()
 	s.ledger.Configure(set, servers, time.Now())
 	s.metrics.keep(servers)
+	primary := ""
+	if p := a.server(a.Primary); p != nil {
+		primary = p.dial
+	}
+	s.copies.keep(primary)
 }
 
 // Interface guard
