@@ -40,7 +40,7 @@ func fill(proxy *reverseproxy.Handler, given map[string]*caddyfile.Dispenser, se
 		// Many of Plex's changes are GETs [P §10.21].
 		lb.RetryMatchRaw = caddyhttp.RawMatcherSets{{
 			"method": caddyconfig.JSON(caddyhttp.MatchMethod{http.MethodGet, http.MethodHead}, nil),
-			"plex":   caddyconfig.JSON(plexlb.Match{"start", "segment", "part", "browse"}, nil),
+			"plex":   caddyconfig.JSON(plexlb.Repeatable, nil),
 		}}
 	}
 

@@ -37,6 +37,8 @@ type Lease struct {
 	attempts    int               // how often in a row
 	reason      cluster.Reason    // why there
 	tried       []*cluster.Server // which the request shall not try again
+	proxy       *Proxy            // whose policy was asked last
+	asked       int               // how often
 	elsewhere   bool              // other servers could have taken it
 	failed      bool              // the proxy gave up
 	segment     bool              // path-only: nothing is held unless it is placed

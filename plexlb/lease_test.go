@@ -31,7 +31,7 @@ func TestUsedLeasesAreAsNew(t *testing.T) {
 			l.WriteHeader(http.StatusServiceUnavailable)
 			_, _ = l.Write([]byte("full"))
 			l.setAside()
-			l.interrupted, l.elsewhere = true, true
+			l.interrupted, l.elsewhere, l.proxy, l.asked = true, true, new(Proxy), 3
 		}, (*Lease).end},
 		"a segment": {func(l *Lease) {
 			l.ctx, l.path = context.Background(), "/video/:/transcode/universal/session/s/base/header"

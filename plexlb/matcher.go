@@ -19,6 +19,10 @@ func init() {
 // Kinds are the words for what a request is to Plex.
 var Kinds = []string{"start", "segment", "part", "timeline", "control", "browse", "write"}
 
+// Repeatable are the kinds whose requests do no harm if they are carried out
+// twice, as long as their method is GET or HEAD.
+var Repeatable = Match{"start", "segment", "part", "browse"}
+
 // Match matches requests by what they are to Plex. The kinds are:
 //
 //   - `start`: decision and start of a playback

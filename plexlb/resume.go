@@ -583,13 +583,14 @@ func (h *Handler) send(l *Lease, r *http.Request, next caddyhttp.Handler) error 
 	return err
 }
 
-// attempt sends the request on once; a segment with what its player needs to
-// decode it.
+// attempt sends the request on, for as long as the proxy is set to try; a segment
+// with what its player needs to decode it.
 func (h *Handler) attempt(l *Lease, r *http.Request, next caddyhttp.Handler) error {
 	if l.segment {
 		h.prepend(l, r, next)
 	}
-	return l.attempt(r, next)
+	l.resumptions = h.app.state.ledger.Resumptions()
+	return h.persist(l, r, next)
 }
 
 // troubled reports whether the request got no answer, or one that says that its

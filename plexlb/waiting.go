@@ -141,7 +141,6 @@ func (l *Lease) attempt(r *http.Request, next caddyhttp.Handler) error {
 	l.attempted = l.attempted || !l.probing
 	ctx, cancel := context.WithCancel(ctx)
 	l.wait.cancel, l.wait.takenBack, l.wait.answered, l.interrupted = cancel, false, false, false
-	l.resumptions = l.app.state.ledger.Resumptions()
 	r = r.WithContext(ctx)
 	forwardOneAddress(r)
 	err := next.ServeHTTP(l, r)

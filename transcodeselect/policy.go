@@ -35,8 +35,9 @@ type LeastTranscodes struct {
 	// option's token.
 	Token string `json:"token,omitempty"`
 
-	app  *plexlb.App
-	last atomic.Pointer[translation]
+	app   *plexlb.App
+	proxy *plexlb.Proxy
+	last  atomic.Pointer[translation]
 }
 
 // CaddyModule returns the Caddy module information.
@@ -54,6 +55,7 @@ func (p *LeastTranscodes) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("getting app plexlb: %v", err)
 	}
 	p.app = app.(*plexlb.App)
+	p.proxy = plexlb.ProxyOf(ctx)
 	if p.Token != "" {
 		p.app.UseToken(p.Token)
 	}
@@ -66,6 +68,7 @@ func (p *LeastTranscodes) Select(pool reverseproxy.UpstreamPool, r *http.Request
 	if lease == nil {
 		lease = p.app.Borrow(r)
 	}
+	lease.AskedBy(p.proxy)
 	if s := lease.Server(); s != nil {
 		if u := p.upstream(pool, s); u != nil && u.Available() && lease.Go(s, u) {
 			if !s.Named() {
