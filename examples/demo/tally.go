@@ -176,6 +176,9 @@ func (t *tally) follow(g *guest, o plextest.Observation) {
 	if o.Err != nil || o.Server == "" {
 		return
 	}
+	if g.stream && o.What == "segment" && o.Server == g.server {
+		return // of one answer, of which there may be more on its way when its server dies
+	}
 	// An answer that was asked for before its server died is no return to it.
 	if o.Server == g.server && (g.hit == nil || !o.At.After(g.hit.closed)) {
 		g.asked = o.At

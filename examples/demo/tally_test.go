@@ -201,6 +201,15 @@ func TestTally(t *testing.T) {
 			},
 			want: counts{segments: 3, moved: 1, longest: seconds(1.1), told: seconds(0.8)},
 		},
+		"a stream of which there was more on its way when its server died": {
+			stream: true,
+			saw: []plextest.Observation{
+				seen("start", 1, 0.1, "plex2", nil), seen("segment stream/1", 9, 0.5, "plex2", nil), seen("segment stream/2", 10.5, 0.1, "plex2", nil),
+				seen("timeline", 11, 0.1, "", refused("timeline", 502)), seen("segment stream/3", 11.5, 0.1, "plex2", io.ErrUnexpectedEOF),
+				seen("start", 12, 0.3, "plex1", nil), seen("segment stream/3", 12.5, 0.1, "plex1", nil),
+			},
+			want: counts{segments: 3, moved: 1, unheard: 1, longest: seconds(1), told: seconds(0.7)},
+		},
 		"a stream that just ends is begun anew too": {
 			stream: true,
 			saw: []plextest.Observation{

@@ -188,8 +188,12 @@ func (a *audience) sit(ctx context.Context, v *plextest.Viewer, d time.Duration)
 		cost = copyCost
 	}
 	l := a.witness.before()
-	err := v.Start(ctx)
-	p := a.placement(v)
+	err, seen := v.Start(ctx), 0
+	if broken(err) { // play is pressed again
+		seen = len(v.Observed())
+		err = v.Start(ctx)
+	}
+	p := a.placement(v, seen)
 	p.scores = a.witness.after(l, p.server, cost)
 	if err != nil {
 		return err
@@ -203,14 +207,15 @@ func (a *audience) sit(ctx context.Context, v *plextest.Viewer, d time.Duration)
 		return err
 	}
 	l = a.witness.before()
-	defer a.witness.after(l, "", 0)
-	return v.Stop(ctx)
+	_ = v.Stop(ctx) // what became of that it has observed; nobody waits for it
+	a.witness.after(l, "", 0)
+	return nil
 }
 
-// placement is what the answers so far tell a viewer.
-func (a *audience) placement(v *plextest.Viewer) placement {
+// placement is what the answers from the given one on tell a viewer.
+func (a *audience) placement(v *plextest.Viewer, from int) placement {
 	p := placement{at: a.elapsed(), client: clients[v.Kind], title: titleOf(v.Item), work: "direct"}
-	for _, o := range v.Observed() {
+	for _, o := range v.Observed()[from:] {
 		if o.What == "decision" || o.What == "start" {
 			p.server, p.reason = o.Balancer, because(o.Reason)
 			break
