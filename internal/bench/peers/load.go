@@ -15,7 +15,7 @@ import (
 // kind is a kind of request whose cost is measured.
 type kind struct {
 	name    string
-	request func(playback int) string // path and query
+	request func(playback, turn int) string // path and query
 	accept  string
 	size    int64 // of the answer
 }
@@ -30,17 +30,23 @@ func ids(i int) string {
 }
 
 // kinds are those that there are most of. A timeline is the request that is
-// most to do for plexlb: its answer is read, and copied to the primary server.
+// most to do for plexlb: its answer is read, and it is copied to the primary
+// server, at once if it says another state than the one before.
 var kinds = []kind{
-	{"listing, 4 KiB", func(i int) string {
+	{"listing, 4 KiB", func(i, _ int) string {
 		return fmt.Sprintf("/library/metadata/%d?includeExternalMedia=1&checkFiles=1%s", 1+i%8, ids(i))
 	}, "application/json", 4 << 10},
-	{"timeline", func(i int) string {
-		return fmt.Sprintf("/:/timeline?ratingKey=1&key=%%2Flibrary%%2Fmetadata%%2F1&state=playing&time=10000&duration=600000&hasMDE=1%s", ids(i))
+	{"timeline", func(i, _ int) string { return timeline(i, "playing") }, "application/json", 64},
+	{"timeline of a new state", func(i, turn int) string {
+		return timeline(i, [...]string{"playing", "paused"}[turn%2])
 	}, "application/json", 64},
-	{"segment, 512 KiB", func(i int) string {
+	{"segment, 512 KiB", func(i, _ int) string {
 		return fmt.Sprintf("/video/:/transcode/universal/session/playback%d/base/%05d.ts", i, i)
 	}, "*/*", segmentSize},
+}
+
+func timeline(i int, state string) string {
+	return fmt.Sprintf("/:/timeline?ratingKey=1&key=%%2Flibrary%%2Fmetadata%%2F1&state=%s&time=10000&duration=600000&hasMDE=1%s", state, ids(i))
 }
 
 // connections are how many ask at a time, each for the next thing when it has
@@ -63,14 +69,14 @@ func dial(address string) (*asker, error) {
 }
 
 // get asks for a kind of thing and reads it whole.
-func (a *asker) get(k kind, playback int, host string) error {
+func (a *asker) get(k kind, playback, turn int, host string) error {
 	err := a.conn.SetDeadline(time.Now().Add(10 * time.Second))
 	if err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintf(a.conn, "GET %s HTTP/1.1\r\nHost: %s\r\nAccept: %s\r\nAccept-Language: en\r\n"+
 		"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36\r\nReferer: https://app.plex.tv/\r\nOrigin: https://app.plex.tv\r\n\r\n",
-		k.request(playback), host, k.accept); err != nil {
+		k.request(playback, turn), host, k.accept); err != nil {
 		return err
 	}
 	res, err := http.ReadResponse(a.in, nil)
@@ -132,7 +138,8 @@ func (l *load) run(k kind, d time.Duration) (took []time.Duration, err error) {
 			var mine []time.Duration
 			var failed error
 			for begin := time.Now(); begin.Before(end) && failed == nil; {
-				failed = a.get(k, int(l.next.Add(1))%playbacks, l.host)
+				n := int(l.next.Add(1))
+				failed = a.get(k, n%playbacks, n/playbacks, l.host)
 				now := time.Now()
 				mine = append(mine, now.Sub(begin))
 				begin = now
