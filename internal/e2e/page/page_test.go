@@ -43,7 +43,8 @@ func (h *house) open(path string, width, height int64, dark bool) *tab {
 		}
 		h.t.Skip("there is no chromium")
 	}
-	ctx, cancel := context.WithTimeout(h.t.Context(), 2*time.Minute)
+	// The test's own context ends before the picture of a failure is taken.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(h.t.Context()), 2*time.Minute)
 	h.t.Cleanup(cancel)
 	ctx, cancel = browser.New(ctx, chromium)
 	h.t.Cleanup(cancel)
