@@ -42,9 +42,10 @@ fingerprint() {
 	{
 		echo "$caddy_version" "$with"
 		go env GOVERSION GOOS GOARCH
-		find . \( -name .git -o -name bin -o -name examples -o -name e2e \) -prune -o -type f \
-			\( -name '*.go' ! -name '*_test.go' -o -name go.mod -o -name go.sum -o -path '*/assets/*' \) -print |
-			LC_ALL=C sort | while IFS= read -r f; do cksum "$f"; done
+		cksum go.mod go.sum
+		go list -deps -f '{{if .Module}}{{if .Module.Main}}{{$dir := .Dir}}{{range .GoFiles}}{{$dir}}/{{.}}
+{{end}}{{range .EmbedFiles}}{{$dir}}/{{.}}
+{{end}}{{end}}{{end}}' . | while IFS= read -r f; do [ -z "$f" ] || cksum "$f"; done
 	} | cksum
 }
 
