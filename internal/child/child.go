@@ -6,12 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -98,20 +95,4 @@ func (p *Process) Stop() {
 			<-p.Done
 		}
 	})
-}
-
-// FreePort is one that nobody listens on at a host, or at any of the machine's
-// if that is empty, and below those that the kernel gives to connections, so that
-// it is still free when somebody comes to listen, and comes back.
-func FreePort(host string) (string, error) {
-	var err error
-	for range 100 {
-		port := strconv.Itoa(15_000 + rand.IntN(15_000))
-		var l net.Listener
-		if l, err = net.Listen("tcp", net.JoinHostPort(host, port)); err == nil {
-			_ = l.Close()
-			return port, nil
-		}
-	}
-	return "", fmt.Errorf("looking for a free port: %w", err)
 }

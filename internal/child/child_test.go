@@ -3,8 +3,12 @@
 package child
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -85,5 +89,74 @@ func TestStartThatFails(t *testing.T) {
 	defer cancel()
 	if _, err := Start(ctx, exec.Command("sleep", "60"), output, nobody); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("given up: %v", err)
+	}
+}
+
+// Processes that look for ports at the same time never get the same one, and none
+// gets one twice.
+func TestFreePort(t *testing.T) {
+	lastPort = firstPort + 30*blockSize // so few that they would meet
+	if os.Getenv("PLEXLB_PORTS") != "" {
+		for range 150 {
+			port, err := FreePort("127.0.0.1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Println("port " + port)
+		}
+		// Until all have looked.
+		_, _ = io.ReadAll(os.Stdin)
+		return
+	}
+	taken, err := FreePort("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, _ := strconv.Atoi(taken)
+	given := map[string]bool{taken: true}
+	for n++; ; n++ { // the next one is not free
+		p, err := net.ListenPacket("udp", "127.0.0.1:"+strconv.Itoa(n))
+		if err == nil {
+			defer p.Close()
+			given[strconv.Itoa(n)] = true
+			break
+		}
+	}
+	var lines [4]*bufio.Scanner
+	for i := range lines {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestFreePort$")
+		cmd.Env = append(os.Environ(), "PLEXLB_PORTS=1")
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
+		lines[i] = bufio.NewScanner(stdout)
+	}
+	for i := range 150 {
+		ports := make([]string, 0, len(lines)+1)
+		for _, from := range lines {
+			if !from.Scan() {
+				t.Fatalf("no more ports after %d", i)
+			}
+			ports = append(ports, strings.TrimPrefix(from.Text(), "port "))
+		}
+		own, err := FreePort("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, port := range append(ports, own) {
+			if given[port] {
+				t.Errorf("port %s is given twice", port)
+			}
+			given[port] = true
+		}
 	}
 }

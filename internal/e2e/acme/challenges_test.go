@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 type names struct {
 	address    string // where it is asked for names
 	management string // URL
+	txt        []string
 }
 
 // challenged are the names that the ACME server looks for a TXT value at.
@@ -79,16 +81,28 @@ func (n *names) publish(r duckdns.Records) error {
 			return err
 		}
 	}
-	for _, host := range challenged {
-		// What is set is added.
-		if _, err := n.call("/clear-txt", map[string]string{"host": host}); err != nil {
-			return err
+	// It can forget values only all at once, and whoever looks before the rest is set
+	// again finds none. So one that is gone stays for as long as others that were
+	// there with it do.
+	lasting := slices.ContainsFunc(n.txt, func(value string) bool { return slices.Contains(r.TXT, value) })
+	if !lasting {
+		for _, host := range challenged {
+			if _, err := n.call("/clear-txt", map[string]string{"host": host}); err != nil {
+				return err
+			}
 		}
-		for _, value := range r.TXT {
+		n.txt = nil
+	}
+	for _, value := range r.TXT {
+		if slices.Contains(n.txt, value) {
+			continue
+		}
+		for _, host := range challenged { // what is set is added
 			if _, err := n.call("/set-txt", map[string]string{"host": host, "value": value}); err != nil {
 				return err
 			}
 		}
+		n.txt = append(n.txt, value)
 	}
 	return nil
 }

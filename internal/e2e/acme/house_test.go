@@ -8,17 +8,16 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/plexlb/caddy-plexlb/internal/child"
 	"github.com/plexlb/caddy-plexlb/internal/e2e/transcript"
 	"github.com/plexlb/caddy-plexlb/internal/plextest"
 )
@@ -233,30 +232,16 @@ func eventually(within time.Duration, ok func() bool) bool {
 	return true
 }
 
-// port returns one that is free over TCP and UDP, and that no connection is
-// given for its own end before Caddy listens there: those are higher.
+// port returns one that is free over TCP and UDP.
 func port(t *testing.T) int {
 	t.Helper()
-	for range 100 {
-		port := 15000 + int(lastPort.Add(1))%15000
-		addr := "127.0.0.1:" + strconv.Itoa(port)
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		_ = l.Close()
-		p, err := net.ListenPacket("udp", addr)
-		if err != nil {
-			continue
-		}
-		_ = p.Close()
-		return port
+	text, err := child.FreePort("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free over both TCP and UDP")
-	panic("unreachable")
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
-
-// lastPort begins anywhere, so that two runs at a time do not meet.
-var lastPort atomic.Uint32
-
-func init() { lastPort.Store(rand.Uint32N(15000)) }

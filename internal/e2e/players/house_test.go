@@ -22,12 +22,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/plexlb/caddy-plexlb/internal/child"
 	"github.com/plexlb/caddy-plexlb/internal/e2e/transcript"
 	"github.com/plexlb/caddy-plexlb/internal/plextest"
 )
@@ -281,10 +281,10 @@ func (h *house) tell(path, contentType, body string) {
 // address is one of this machine where nobody listens.
 func address(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	const host = "127.0.0.1"
+	port, err := child.FreePort(host)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(ln.Addr().(*net.TCPAddr).Port))
+	return net.JoinHostPort(host, port)
 }
