@@ -45,7 +45,7 @@ fingerprint() {
 		cksum go.mod go.sum
 		go list -deps -f '{{if .Module}}{{if .Module.Main}}{{$dir := .Dir}}{{range .GoFiles}}{{$dir}}/{{.}}
 {{end}}{{range .EmbedFiles}}{{$dir}}/{{.}}
-{{end}}{{end}}{{end}}' . | while IFS= read -r f; do [ -z "$f" ] || cksum "$f"; done
+{{end}}{{end}}{{end}}' . | while IFS= read -r f; do [ -z "$f" ] || cksum "${f#"$PWD/"}"; done
 	} | cksum
 }
 
@@ -168,7 +168,7 @@ afresh() {
 # Where there is no browser or no player, the section stays as it was.
 viewers() {
 	afresh
-	(cd internal/e2e && go test -count=1 -timeout 9m -parallel 12 ./players)
+	(cd internal/e2e && go test -timeout 30m -count=3 -parallel 12 ./players)
 	if [ -f bin/players/measured.md ]; then
 		go run ./internal/bench players -write BENCHMARKS.md
 	else

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"fmt"
-	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
 
+	"github.com/plexlb/caddy-plexlb/internal/child"
 	"github.com/plexlb/caddy-plexlb/internal/plextest"
 )
 
@@ -18,15 +18,14 @@ type server struct {
 	down   atomic.Bool
 }
 
-// startSomewhere serves on a port that systems do not give to those who just
-// want any: it must be free still when a server comes back.
-func (s *server) startSomewhere() (err error) {
-	for range 100 {
-		if err = s.StartOn(fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))); err == nil {
-			return nil
-		}
+// startSomewhere serves on a port that is still free when the server comes back.
+func (s *server) startSomewhere() error {
+	const host = "127.0.0.1"
+	port, err := child.FreePort(host)
+	if err != nil {
+		return err
 	}
-	return err
+	return s.StartOn(net.JoinHostPort(host, port))
 }
 
 // count is what a server really does, whoever asked it to.

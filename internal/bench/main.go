@@ -2,8 +2,8 @@
 //
 //	go run ./internal/bench balance [-seeds <n>] [-only <scenario>] [-write <file>]
 //
-// simulates how evenly playbacks are placed. With -write the numbers go between
-// the markers of their section of the file.
+// simulates how evenly playbacks are placed. With -write the numbers also go
+// between the markers of their section of the file.
 //
 //	go run ./internal/bench players [-from <table>] [-write <file>]
 //
@@ -64,11 +64,10 @@ func runBalance(args []string) error {
 	if err := balance.Report(&text, scenarios, *seeds, said); err != nil {
 		return err
 	}
-	if *file != "" {
-		return section.Replace(*file, "balance", text.String())
+	if _, err := os.Stdout.Write(text.Bytes()); err != nil || *file == "" {
+		return err
 	}
-	_, err := os.Stdout.Write(text.Bytes())
-	return err
+	return section.Replace(*file, "balance", text.String())
 }
 
 // processor is the model of the machine's, as far as the system tells.

@@ -95,6 +95,7 @@ func TestStartThatFails(t *testing.T) {
 // Processes that look for ports at the same time never get the same one, and none
 // gets one twice.
 func TestFreePort(t *testing.T) {
+	defer func(port int) { lastPort = port }(lastPort)
 	lastPort = firstPort + 30*blockSize // so few that they would meet
 	if os.Getenv("PLEXLB_PORTS") != "" {
 		for range 150 {
@@ -108,6 +109,12 @@ func TestFreePort(t *testing.T) {
 		_, _ = io.ReadAll(os.Stdin)
 		return
 	}
+	t.Cleanup(func() {
+		for _, guard := range blocks.guards {
+			_ = guard.Close()
+		}
+		blocks.guards, blocks.next, blocks.end = nil, 0, 0
+	})
 	taken, err := FreePort("")
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +153,11 @@ func TestFreePort(t *testing.T) {
 			if !from.Scan() {
 				t.Fatalf("no more ports after %d", i)
 			}
-			ports = append(ports, strings.TrimPrefix(from.Text(), "port "))
+			port, ok := strings.CutPrefix(from.Text(), "port ")
+			if !ok {
+				t.Fatalf("another process said %q", from.Text())
+			}
+			ports = append(ports, port)
 		}
 		own, err := FreePort("")
 		if err != nil {

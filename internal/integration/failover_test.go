@@ -32,7 +32,7 @@ func TestKilledServer(t *testing.T) {
 			config := f.site(replicated)
 			b := load(t, config)
 			a := invite(t, b.URL, 18, tc.kinds...)
-			a.play(10 * time.Second)
+			a.play(15 * time.Second)
 			if a.reloads = tc.reloads; a.reloads {
 				reloading := reloadOften(t, b, config)
 				defer reloading()
@@ -205,7 +205,7 @@ func TestForgottenSessions(t *testing.T) {
 	f := startFleet(t, 3, clones...)
 	b := load(t, f.site(replicated))
 	a := invite(t, b.URL, 12, segmentKinds...)
-	a.play(9 * time.Second)
+	a.play(13 * time.Second)
 	before := a.at()
 	for _, s := range f {
 		time.Sleep(1500 * time.Millisecond)

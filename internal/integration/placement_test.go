@@ -141,7 +141,7 @@ func TestBadPollIsNeverTakenForIdle(t *testing.T) {
 				return b.server("plex1").Picture.Failure != ""
 			})
 			last := b.server("plex2").Picture.Good
-			eventually(t, "plex2 is read meanwhile", 2*time.Second, func() bool {
+			eventually(t, "plex2 is read meanwhile", 5*time.Second, func() bool {
 				return b.server("plex2").Picture.Good.Sub(last) > 500*time.Millisecond
 			})
 			for i := range 3 {

@@ -18,7 +18,7 @@ func TestKilledCaddy(t *testing.T) {
 	f := startFleet(t, 3, clones...)
 	caddy := f.caddy(f.site(replicated))
 	a := invite(t, "http://"+caddy.addr, 12, segmentKinds...)
-	a.play(9 * time.Second)
+	a.play(14 * time.Second)
 	time.Sleep(2 * time.Second)
 	before := a.at()
 	killed := time.Now()
@@ -80,7 +80,7 @@ func TestTwoCaddies(t *testing.T) {
 				t.Cleanup(transport.CloseIdleConnections)
 				v.HTTP = &http.Client{Transport: &alternating{hosts: hosts, RoundTripper: transport}}
 			}
-			a.play(5 * time.Second)
+			a.play(8 * time.Second)
 			before := a.at()
 			time.Sleep(2 * time.Second)
 			a.oneEncoderEach(f)

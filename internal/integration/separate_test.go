@@ -25,7 +25,7 @@ func TestSeparateLibraries(t *testing.T) {
 
 	t.Run("a server that lost its sessions goes on", func(t *testing.T) {
 		a := invite(t, b.URL, 11, segmentKinds...)
-		a.play(7 * time.Second)
+		a.play(11 * time.Second)
 		before := a.at()
 		time.Sleep(500 * time.Millisecond)
 		for _, s := range f {

@@ -38,7 +38,7 @@ func measureCosts(ctx context.Context, o options, dir string, peers []peer) (cos
 	}
 	rest := o.rounds
 	for life := lives; life > 0; life-- {
-		o.rounds = (rest + life - 1) / life
+		o.rounds = share(rest, life)
 		rest -= o.rounds
 		if err := all.measure(ctx, o, dir, peers); err != nil {
 			return nil, err

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 )
 
 // sample is some measurements of one thing.
@@ -34,3 +36,32 @@ func (s sample) show(format string) string {
 	}
 	return fmt.Sprintf("%s (%s–%s)", middle, low, high)
 }
+
+// showOver is the median with its uncertainty over parts, and the quartiles.
+func (s sample) showOver(parts int, format string) string {
+	if len(s) < 2*parts {
+		return s.show(format)
+	}
+	return fmt.Sprintf(strings.NewReplacer("F", format).Replace("F ± F (F–F)"), s.median(), s.uncertainty(parts), s.quantile(0.25), s.quantile(0.75))
+}
+
+// uncertainty is twice the standard error of the median, from how those of the
+// parts that it was taken in differ, one after the other.
+func (s sample) uncertainty(parts int) float64 {
+	var medians sample
+	var sum float64
+	for rest := s; parts > len(medians); {
+		n := share(len(rest), parts-len(medians))
+		medians = append(medians, rest[:n].median())
+		sum += rest[:n].median()
+		rest = rest[n:]
+	}
+	mean, squares := sum/float64(parts), 0.0
+	for _, m := range medians {
+		squares += (m - mean) * (m - mean)
+	}
+	return 2 * math.Sqrt(squares/float64(parts-1)/float64(parts))
+}
+
+// share is what the first of some parts gets of n things, as even as it goes.
+func share(n, parts int) int { return (n + parts - 1) / parts }

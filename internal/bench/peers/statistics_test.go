@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"math"
+	"testing"
+)
 
 func TestQuantile(t *testing.T) {
 	s := sample{4, 1, 3, 2, 5}
@@ -29,6 +32,20 @@ func TestShow(t *testing.T) {
 				t.Errorf("show() = %q, want %q", got, tc.want)
 			}
 		})
+	}
+}
+
+func TestUncertainty(t *testing.T) {
+	// Medians of the parts are 1, 2 and 3; their standard error is 1/√3.
+	s := sample{1, 9, 0, 2, 2, 3, 3, 3}
+	if got, want := s.uncertainty(3), 2/math.Sqrt(3); math.Abs(got-want) > 1e-9 {
+		t.Errorf("uncertainty = %v, want %v", got, want)
+	}
+	if got, want := s.showOver(3, "%.1f"), "2.5 ± 1.2 (1.8–3.0)"; got != want {
+		t.Errorf("showOver() = %q, want %q", got, want)
+	}
+	if got, want := s[:5].showOver(3, "%.1f"), s[:5].show("%.1f"); got != want {
+		t.Errorf("of few: %q, want %q", got, want)
 	}
 }
 

@@ -108,7 +108,12 @@ func (c costs) table(peers []peer) string {
 		t.row(kind.name+": CPU time, µs", len(peers), func(i int) string {
 			return c.sample(k, i, func(x cost) float64 { return x.processor }).show("%.0f")
 		})
-		t.row("× that of Caddy `least_conn`", len(peers), func(i int) string { return c.ratio(k, i).show("%.2f") })
+		t.row("× that of Caddy `least_conn`", len(peers), func(i int) string {
+			if i == baseline {
+				return "1"
+			}
+			return c.ratio(k, i).showOver(lives, "%.2f")
+		})
 		t.row("requests per second", len(peers), func(i int) string {
 			return c.sample(k, i, func(x cost) float64 { return x.perSecond }).show("%.0f")
 		})
@@ -122,7 +127,7 @@ func (c costs) table(peers []peer) string {
 
 func costNotes(rounds, servers int) string {
 	return fmt.Sprintf(`
-Medians of %d spans at each proxy, which take turns and are started anew eight times, with quartiles; servers behind each proxy: %d. CPU time is that of all processes of the proxy, health checks and readings of sessions included; ratios are taken within a turn. %d connections ask as fast as they are answered, so requests per second and latencies are those of a machine that proxy, servers and clients share.
+Medians of %d spans at each proxy, which take turns and are started anew eight times, with quartiles, and for ratios first with twice the standard error, from how the medians of the eight differ; servers behind each proxy: %d. CPU time is that of all processes of the proxy, health checks and readings of sessions included; ratios are taken within a turn. %d connections ask as fast as they are answered, so requests per second and latencies are those of a machine that proxy, servers and clients share.
 
 All Caddys have the options that the directive plexlb sets (health checks, retries, no compression), also where that is not their default. plexlb has the log format that belongs to it, which leaves tokens out and spares Caddy the encoding of requests of which nothing is logged; one stock Caddy leaves them out with Caddy's filter, and one has the flush_interval of -1 that is often advised for media. In mode replicated, which is the one where no other is named, plexlb sends listings to the primary server and the rest to any, and timelines of playbacks that are elsewhere, here two of three, to the primary as well: such a copy is a second request. Of timelines that say nothing new but the time it copies one a second of each item that a client plays, so few of these thousands are copied; of those of a new state, all. Players send a timeline every ten seconds, so in mode replicated theirs cost what those of a new state do. In mode separate each client is at a server of its own, and nothing is copied.
 `, rounds, servers, connections)
@@ -159,7 +164,7 @@ func (b behaviour) table(peers []peer) string {
 		{"server killed", func(r seen) failover { return r.killed }, afterDeath},
 		{"server hangs", func(r seen) failover { return r.hung }, afterHang},
 	} {
-		t.row(loss.name+": its playbacks that went on", n, func(i int) string {
+		t.row(loss.name+": its playbacks that went on, in all repeats", n, func(i int) string {
 			hit, carried := 0, 0
 			for _, r := range b[i] {
 				f := loss.of(r)
@@ -193,7 +198,7 @@ func (b behaviour) table(peers []peer) string {
 
 func behaviourNotes(repeats int) string {
 	return fmt.Sprintf(`
-Medians of %d repeats, with quartiles where they differ. %d viewers of six kinds (Plex Web, Plex for iOS, Plex for Kodi, Plex MPV Shim, plex-api-rs, Plezy), each from an address of its own, come at once to three servers of the same strength; each watches segments of %v. *Wrong* is a start on a server that has more than its third. A *switch* is a request of a playback that another server answers than the one before; the servers share nothing but their library, so a segment asked of the wrong one is lost. *Pictures* are requests that any server can answer, eighty a second from sixteen more addresses; *trouble* is one that fails or takes over a second. The server that is lost is not the primary. What was not there %v after a server was killed, or %v after one hung, did not go on. The 503s of plexlb are for the timelines that were under way to the server that hung: they write, so they are not repeated, and the player sends the next one.
+Medians of %d repeats, with quartiles where they differ; playbacks that went on are counted in all of them together. %d viewers of six kinds (Plex Web, Plex for iOS, Plex for Kodi, Plex MPV Shim, plex-api-rs, Plezy), each from an address of its own, come at once to three servers of the same strength; each watches segments of %v. *Wrong* is a start on a server that has more than its third. A *switch* is a request of a playback that another server answers than the one before; the servers share nothing but their library, so a segment asked of the wrong one is lost. *Pictures* are requests that any server can answer, eighty a second from sixteen more addresses; *trouble* is one that fails or takes over a second. The server that is lost is not the primary. What was not there %v after a server was killed, or %v after one hung, did not go on. The 503s of plexlb are for the timelines that were under way to the server that hung: they write, so they are not repeated, and the player sends the next one.
 
 HAProxy sticks to the session in the path or the query, else to X-Plex-Client-Identifier, and checks /identity every two seconds, two failures being the end. nginx hashes the session in the path or the query, else the client's address, and has no active checks.
 `, repeats, audience, segmentDuration, afterDeath, afterHang)

@@ -20,9 +20,9 @@ import (
 
 // names is Pebble's challenge DNS server, which holds what DuckDNS publishes.
 type names struct {
-	address    string // where it is asked for names
-	management string // URL
-	txt        []string
+	address    string   // where it is asked for names
+	management string   // URL
+	txt        []string // what it holds
 }
 
 // challenged are the names that the ACME server looks for a TXT value at.

@@ -3,6 +3,7 @@ package players
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -260,32 +261,78 @@ func check(t *testing.T, v viewer, e event) {
 	}
 }
 
-// measured are the rows of the table of what viewers have seen.
+// scene is what happened while a player played.
+type scene struct{ letter, what, player string }
+
+// measured is what viewers have seen, of each scene as often as the tests ran.
 var measured struct {
-	mu   sync.Mutex
-	rows []string
+	mu     sync.Mutex
+	scenes map[scene][]period
 }
 
-// note adds a row to the table.
+// note adds what a viewer has seen to the table.
 func note(letter, what string, v viewer, r period) {
-	names := make([]string, len(r.Servers))
-	for i, n := range r.Servers {
-		names[i] = fmt.Sprintf("plex%d", n)
-	}
 	measured.mu.Lock()
 	defer measured.mu.Unlock()
-	measured.rows = append(measured.rows, fmt.Sprintf("| %s | %s | %s | %.0f ms | %.0f ms | %d | %.0f ms | %d | %d | %s |\n", letter, what, v.name(),
-		r.Startup, r.Longest, r.Stalls, r.Missed, len(r.Back), len(r.Errors)+len(r.Fatal), strings.Join(names, " → ")))
+	if measured.scenes == nil {
+		measured.scenes = make(map[scene][]period)
+	}
+	s := scene{letter, what, v.name()}
+	measured.scenes[s] = append(measured.scenes[s], r)
 }
 
 // publish writes the table beside the Caddy that was measured.
 func publish() error {
-	if len(measured.rows) == 0 {
+	if len(measured.scenes) == 0 {
 		return nil
 	}
-	slices.SortFunc(measured.rows, cmp.Compare)
-	text := "|   | while | player | first picture | longest stand-still | over 0.5 s | film left out | jumps back | errors | server |\n" +
-		"|---|---|---|--:|--:|--:|--:|--:|--:|---|\n" + strings.Join(measured.rows, "")
-	fmt.Print(text)
-	return os.WriteFile(filepath.Join(players, "measured.md"), []byte(text), 0o666)
+	var text strings.Builder
+	most := 0
+	for _, runs := range measured.scenes {
+		most = max(most, len(runs))
+	}
+	if most > 1 {
+		fmt.Fprintf(&text, "Medians of %d runs, with the least and the most where they differ.\n\n", most)
+	}
+	text.WriteString("|   | while | player | first picture, ms | longest stand-still, ms | over 0.5 s | film left out, ms | jumps back | errors | server |\n" +
+		"|---|---|---|--:|--:|--:|--:|--:|--:|---|\n")
+	for _, s := range slices.SortedFunc(maps.Keys(measured.scenes), func(x, y scene) int {
+		return cmp.Or(cmp.Compare(x.letter, y.letter), cmp.Compare(x.what, y.what), cmp.Compare(x.player, y.player))
+	}) {
+		runs := measured.scenes[s]
+		var ways []string
+		for _, r := range runs {
+			names := make([]string, len(r.Servers))
+			for i, n := range r.Servers {
+				names[i] = fmt.Sprintf("plex%d", n)
+			}
+			ways = append(ways, strings.Join(names, " → "))
+		}
+		slices.Sort(ways)
+		fmt.Fprintf(&text, "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", s.letter, s.what, s.player,
+			spread(runs, func(r period) float64 { return r.Startup }),
+			spread(runs, func(r period) float64 { return r.Longest }),
+			spread(runs, func(r period) float64 { return float64(r.Stalls) }),
+			spread(runs, func(r period) float64 { return r.Missed }),
+			spread(runs, func(r period) float64 { return float64(len(r.Back)) }),
+			spread(runs, func(r period) float64 { return float64(len(r.Errors) + len(r.Fatal)) }),
+			strings.Join(slices.Compact(ways), ", "))
+	}
+	fmt.Print(text.String())
+	return os.WriteFile(filepath.Join(players, "measured.md"), []byte(text.String()), 0o666)
+}
+
+// spread is the median of the runs, with the least and the most if they differ.
+func spread(runs []period, of func(period) float64) string {
+	all := make([]float64, len(runs))
+	for i, r := range runs {
+		all[i] = of(r)
+	}
+	slices.Sort(all)
+	median := fmt.Sprintf("%.0f", (all[(len(all)-1)/2]+all[len(all)/2])/2)
+	least, most := fmt.Sprintf("%.0f", all[0]), fmt.Sprintf("%.0f", all[len(all)-1])
+	if least == most {
+		return median
+	}
+	return median + " (" + least + "–" + most + ")"
 }
