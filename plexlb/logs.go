@@ -24,7 +24,7 @@ func init() {
 // that name an address, and leaves out the headers that hold tokens or repeat
 // addresses. Caddy's own filter does that; but the reverse proxy has every
 // request encoded in case there is something to log, which with a filter makes a
-// small request a seventh dearer (BENCHMARKS.md). This format has it encoded when
+// small request about a tenth dearer (BENCHMARKS.md). This format has it encoded when
 // there is.
 //
 // Headers of other names in which something in front of Caddy passes addresses
