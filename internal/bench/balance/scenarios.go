@@ -83,7 +83,7 @@ func Scenarios() []Scenario {
 		}),
 		scenario("1,000 servers", "with a million playbacks of 5 min, 40,000 at once", func(s *Scenario) {
 			s.Servers = []Class{{Count: 200, Weight: 4}, {Count: 300, Weight: 2}, {Count: 500, Weight: 1}}
-			s.Viewers, s.Length, s.Duration, s.Bypass = 40_000, 5*time.Minute, 131*time.Minute, 0.02
+			s.Viewers, s.Length, s.Duration, s.Bypass = 40_000, 5*time.Minute, 2*time.Hour, 0.02
 		}),
 	}
 }

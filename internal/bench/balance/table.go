@@ -30,7 +30,7 @@ func Report(w io.Writer, scenarios []Scenario, seeds int, said func(string)) err
 		all = append(all, p)
 	}
 	var b strings.Builder
-	b.WriteString("| plexlb | to the oracle | to one that knows the decision | to an informed oracle | playbacks, seeds |\n|---|---|---|---|---|\n")
+	b.WriteString("| plexlb | to the oracle | to one that knows the decision | to an informed oracle | playbacks after warming up, seeds |\n|---|---|---|---|---|\n")
 	for _, p := range all {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %d, %d |\n", p.Name, p.against(plexlb, truth), p.against(plexlb, decided),
 			p.against(plexlb, known), p.results[0][plexlb].Starts, len(p.results))
