@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 )
 
 // sample is some measurements of one thing.
@@ -42,21 +41,22 @@ func (s sample) showOver(parts int, format string) string {
 	if len(s) < 2*parts {
 		return s.show(format)
 	}
-	return fmt.Sprintf(strings.NewReplacer("F", format).Replace("F ± F (F–F)"), s.median(), s.uncertainty(parts), s.quantile(0.25), s.quantile(0.75))
+	return fmt.Sprintf(format+" ± "+format+" ("+format+"–"+format+")", s.median(), s.uncertainty(parts), s.quantile(0.25), s.quantile(0.75))
 }
 
 // uncertainty is twice the standard error of the median, from how those of the
 // parts that it was taken in differ, one after the other.
 func (s sample) uncertainty(parts int) float64 {
 	var medians sample
-	var sum float64
 	for rest := s; parts > len(medians); {
 		n := share(len(rest), parts-len(medians))
 		medians = append(medians, rest[:n].median())
-		sum += rest[:n].median()
 		rest = rest[n:]
 	}
-	mean, squares := sum/float64(parts), 0.0
+	var mean, squares float64
+	for _, m := range medians {
+		mean += m / float64(parts)
+	}
 	for _, m := range medians {
 		squares += (m - mean) * (m - mean)
 	}
